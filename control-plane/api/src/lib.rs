@@ -1,0 +1,1 @@
+//! The kubevirt.io types, defaulting and validation.

@@ -1,0 +1,1 @@
+//! virt-launcher: one VMI, one process, one machine.

@@ -1,0 +1,1 @@
+//! Repository rules, guest harness and end-to-end tests.

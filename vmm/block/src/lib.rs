@@ -1,0 +1,1 @@
+//! Disk images: raw, qcow2, overlays and ISO 9660.

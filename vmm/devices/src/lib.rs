@@ -1,0 +1,1 @@
+//! The board: chipset, PCI and virtio devices.
