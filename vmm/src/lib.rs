@@ -1,1 +1,3 @@
 //! One virtual machine from one configuration.
+
+pub mod config;
