@@ -96,6 +96,9 @@ pub struct DiskConfig {
     pub physical_block_bytes: u32,
     /// Host page cache use.
     pub cache: CacheMode,
+    /// Place in the firmware's boot order, lowest first; `None` comes after every numbered disk, in slot
+    /// order. Without effect under [`BootSource::Kernel`].
+    pub boot_order: Option<u32>,
 }
 
 /// Where a disk's data live.
