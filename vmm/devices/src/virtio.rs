@@ -1,0 +1,1 @@
+//! Virtio over PCI (virtio 1.3), modern only.
