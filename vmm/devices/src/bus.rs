@@ -167,7 +167,7 @@ impl PortBus {
             Some(hit) if hit.holds(u64::from(port), data.len()) => {
                 hit.device.port_read(port, data);
             }
-            hit if data.len() == 1 || hit.is_none() && data.is_empty() => data.fill(0xff),
+            _ if data.len() <= 1 => data.fill(0xff),
             _ => {
                 for (port, byte) in ports_from(port).zip(data) {
                     self.read(port, std::slice::from_mut(byte));

@@ -1,5 +1,11 @@
 //! PCI: functions, configuration space, MSI-X, and the bus with its bridges.
 
+pub mod config_space;
+pub mod msix;
+
+pub use config_space::{ConfigSpace, ConfigSpaceState, Identity, LayoutError, Pin};
+pub use msix::{Msix, MsixPlacement, MsixState};
+
 use crate::lifecycle::Device;
 
 /// Where a base address register decodes.

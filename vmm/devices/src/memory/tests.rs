@@ -5,6 +5,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestRegionMmap};
 
 use super::{GuestMemory, WriteLog, WriteSink};
 
+const PROT_READ_WRITE: i32 = 0x3;
+const MAP_PRIVATE_ANONYMOUS: i32 = 0x22;
+
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<(u64, usize)>>);
 
@@ -16,6 +19,8 @@ impl WriteSink for Recorder {
 
 fn memory(base_gpa: u64, sink: Arc<Recorder>) -> GuestMemory {
     let mapping = MmapRegionBuilder::new_with_bitmap(0x4000, WriteLog::new(base_gpa, sink))
+        .with_mmap_prot(PROT_READ_WRITE)
+        .with_mmap_flags(MAP_PRIVATE_ANONYMOUS)
         .build()
         .unwrap();
     let region = GuestRegionMmap::new(mapping, GuestAddress(base_gpa)).unwrap();
