@@ -1,1 +1,28 @@
-//! The kubevirt.io types, defaulting and validation.
+//! The kubevirt.io types, defaulting and validation. Nothing here touches a file, a socket or a clock.
+//!
+//! Objects come in by [`manifest`], with the paths of the fields that no type of ours has;
+//! [`defaulting`] fills in what they leave out and [`validate`] says what is wrong with them, field by
+//! field.
+
+pub mod base64;
+pub mod defaulting;
+pub mod devices;
+pub mod domain;
+pub mod field;
+pub mod labels;
+pub mod manifest;
+pub mod metadata;
+pub mod networks;
+pub mod object;
+pub mod paths;
+pub mod quantity;
+pub mod validate;
+pub mod vm;
+pub mod vmi;
+pub mod volumes;
+
+pub use defaulting::default_vmi;
+pub use field::{FieldError, FieldPath};
+pub use quantity::Quantity;
+pub use validate::validate_vmi;
+pub use vmi::Vmi;

@@ -1,0 +1,60 @@
+//! What every object carries: kind, version, name (`metav1.TypeMeta`, `metav1.ObjectMeta`).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::object::object;
+
+object! {
+    /// `metadata` of an object.
+    pub struct ObjectMeta {
+        /// Name, unique in its namespace.
+        pub name: String,
+        /// Prefix from which the API server makes a name.
+        pub generate_name: String,
+        /// Namespace; empty means `default`.
+        pub namespace: String,
+        /// Identity over the object's life.
+        pub uid: String,
+        /// Version for optimistic concurrency.
+        pub resource_version: String,
+        /// Counts changes of the specification.
+        pub generation: Option<i64>,
+        /// Creation time (RFC 3339).
+        pub creation_timestamp: Option<String>,
+        /// When deletion was asked for (RFC 3339).
+        pub deletion_timestamp: Option<String>,
+        /// Seconds granted to a deletion.
+        pub deletion_grace_period_seconds: Option<i64>,
+        /// Labels.
+        pub labels: BTreeMap<String, String>,
+        /// Annotations.
+        pub annotations: BTreeMap<String, String>,
+        /// Who must act before the object goes.
+        pub finalizers: Vec<String>,
+        /// Owners (untyped).
+        pub owner_references: Vec<Value>,
+        /// Field ownership of server-side apply (untyped).
+        pub managed_fields: Vec<Value>,
+        /// Address of the object, no longer set by API servers.
+        pub self_link: String,
+    }
+
+    /// A reference to an object of the same namespace by name.
+    pub struct LocalObjectReference {
+        /// Name of the object.
+        pub name: String,
+    }
+}
+
+impl ObjectMeta {
+    /// Returns the namespace, `default` when none is given.
+    pub fn namespace_or_default(&self) -> &str {
+        if self.namespace.is_empty() {
+            "default"
+        } else {
+            &self.namespace
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether an instance can be run, decided without looking at any host.
+
+mod cpu;
+mod disks;
+mod firmware;
+mod identity;
+mod memory;
+mod networks;
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use crate::field::{FieldError, FieldPath};
+use crate::vmi::Vmi;
+
+pub use memory::{MAX_GUEST_MEMORY_BYTES, MIN_GUEST_MEMORY_BYTES};
+
+/// Most processors of a machine.
+pub const MAX_VCPUS: u64 = 64;
+
+/// Returns everything that is wrong with an instance whose defaults are filled in
+/// ([`default_vmi`](crate::defaulting::default_vmi)), in the order of the specification.
+pub fn validate_vmi(vmi: &Vmi) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    identity::check(vmi, &mut findings);
+    cpu::check(&vmi.spec.domain, &mut findings);
+    memory::check(&vmi.spec.domain, &mut findings);
+    firmware::check(&vmi.spec.domain, &mut findings);
+    disks::check(&vmi.spec, &mut findings);
+    volumes::check(&vmi.spec, &mut findings);
+    networks::check(&vmi.spec, &mut findings);
+    findings.errors
+}
+
+/// Errors as they are found.
+#[derive(Default)]
+struct Findings {
+    errors: Vec<FieldError>,
+}
+
+impl Findings {
+    fn add(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::new(path, message));
+    }
+
+    /// Reports a value outside a closed set.
+    fn one_of(&mut self, path: FieldPath, value: &str, allowed: &[&str]) {
+        if !value.is_empty() && !allowed.contains(&value) {
+            self.add(
+                path,
+                format!("{value:?} is not known: use {}", allowed.join(", ")),
+            );
+        }
+    }
+
+    /// Reports a name that is empty, malformed or already taken.
+    fn unique_name<'n>(
+        &mut self,
+        path: &FieldPath,
+        name: &'n str,
+        seen: &mut BTreeMap<&'n str, FieldPath>,
+    ) {
+        if name.is_empty() {
+            return self.add(path.clone(), "required: give it a name");
+        }
+        if !identity::is_dns_label(name) {
+            self.add(
+                path.clone(),
+                format!("{name:?} is no valid name: {}", identity::LABEL_RULE),
+            );
+        }
+        match seen.get(name) {
+            Some(first) => {
+                self.add(
+                    path.clone(),
+                    format!("{name:?} is already the name at {first}: choose another"),
+                );
+            }
+            None => {
+                seen.insert(name, path.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

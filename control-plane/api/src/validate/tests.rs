@@ -1,0 +1,347 @@
+use serde_json::{Value, json};
+
+use super::validate_vmi;
+use crate::defaulting::default_vmi;
+use crate::manifest::parse_vmi_json;
+
+/// An instance that is fine.
+fn good() -> Value {
+    json!({
+        "metadata": {"name": "m"},
+        "spec": {
+            "domain": {
+                "cpu": {"cores": 2},
+                "memory": {"guest": "64Mi"},
+                "firmware": {"kernelBoot": {"container": {"image": "i", "kernelPath": "/k"}}},
+                "devices": {
+                    "disks": [{"name": "a", "disk": {"bus": "virtio"}}, {"name": "b"}],
+                    "interfaces": [{"name": "n", "masquerade": {}}],
+                },
+            },
+            "volumes": [
+                {"name": "a", "containerDisk": {"image": "x"}},
+                {"name": "b", "emptyDisk": {"capacity": "1Gi"}},
+            ],
+            "networks": [{"name": "n", "pod": {}}],
+        },
+    })
+}
+
+/// The errors of the good instance with one value replaced (JSON pointer).
+fn with(pointer: &str, value: Value) -> Vec<String> {
+    let mut json = good();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = json.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(list) if key == "-" => list.push(value),
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        other => other[key] = value,
+    }
+    let (vmi, _) = parse_vmi_json(json.to_string().as_bytes()).unwrap();
+    validate_vmi(&default_vmi(&vmi))
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[track_caller]
+fn check(pointer: &str, value: Value, expected_path: &str) {
+    let errors = with(pointer, value);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with(&format!("{expected_path}: ")),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_good_instance_has_no_errors() {
+    assert_eq!(with("/spec/hostname", json!("h")), Vec::<String>::new());
+}
+
+#[test]
+fn names_must_be_dns_names() {
+    check("/metadata/name", json!(""), "metadata.name");
+    check("/metadata/name", json!("Über"), "metadata.name");
+    check("/metadata/name", json!("../x"), "metadata.name");
+    check("/metadata/namespace", json!("a/b"), "metadata.namespace");
+    check("/spec/hostname", json!("a.b"), "spec.hostname");
+}
+
+#[test]
+fn zero_and_too_many_cpus_are_refused() {
+    check(
+        "/spec/domain/cpu",
+        json!({"cores": 0}),
+        "spec.domain.cpu.cores",
+    );
+    check(
+        "/spec/domain/cpu",
+        json!({"sockets": 0}),
+        "spec.domain.cpu.sockets",
+    );
+    check(
+        "/spec/domain/cpu",
+        json!({"sockets": 5, "cores": 13}),
+        "spec.domain.cpu",
+    );
+    let huge = json!({"sockets": u32::MAX, "cores": u32::MAX, "threads": u32::MAX});
+    check("/spec/domain/cpu", huge, "spec.domain.cpu");
+    check(
+        "/spec/domain/cpu",
+        json!({"sockets": 2, "maxSockets": 1}),
+        "spec.domain.cpu.maxSockets",
+    );
+}
+
+#[test]
+fn a_zero_cpu_request_is_named_where_it_stands() {
+    let mut json = good();
+    json["spec"]["domain"]["cpu"] = json!({});
+    json["spec"]["domain"]["resources"] = json!({"requests": {"cpu": "0"}});
+    let (vmi, _) = parse_vmi_json(json.to_string().as_bytes()).unwrap();
+    let errors = validate_vmi(&default_vmi(&vmi));
+    assert_eq!(
+        errors[0].path.as_str(),
+        "spec.domain.resources.requests.cpu"
+    );
+}
+
+#[test]
+fn memory_outside_the_bounds_is_refused() {
+    check(
+        "/spec/domain/memory",
+        json!({"guest": "1Mi"}),
+        "spec.domain.memory.guest",
+    );
+    check(
+        "/spec/domain/memory",
+        json!({"guest": "2Ti"}),
+        "spec.domain.memory.guest",
+    );
+    check(
+        "/spec/domain/memory",
+        json!({"guest": "-1Gi"}),
+        "spec.domain.memory.guest",
+    );
+    check("/spec/domain/memory", json!({}), "spec.domain.memory.guest");
+    check(
+        "/spec/domain/memory",
+        json!({"guest": "64Mi", "hugepages": {"pageSize": "4Ki"}}),
+        "spec.domain.memory.hugepages.pageSize",
+    );
+}
+
+#[test]
+fn memory_taken_from_the_request_is_named_there() {
+    let mut json = good();
+    json["spec"]["domain"]["memory"] = json!({});
+    json["spec"]["domain"]["resources"] = json!({"requests": {"memory": "1Mi"}});
+    let (vmi, _) = parse_vmi_json(json.to_string().as_bytes()).unwrap();
+    let errors = validate_vmi(&default_vmi(&vmi));
+    assert_eq!(
+        errors[0].path.as_str(),
+        "spec.domain.resources.requests.memory"
+    );
+}
+
+#[test]
+fn disks_and_volumes_pair_up() {
+    check(
+        "/spec/domain/devices/disks/-",
+        json!({"name": "c"}),
+        "spec.domain.devices.disks[2].name",
+    );
+    check(
+        "/spec/volumes/-",
+        json!({"name": "c", "emptyDisk": {"capacity": "1Gi"}}),
+        "spec.volumes[2].name",
+    );
+    check(
+        "/spec/domain/devices/disks/-",
+        json!({"name": "a"}),
+        "spec.domain.devices.disks[2].name",
+    );
+    check(
+        "/spec/volumes/-",
+        json!({"name": "a", "emptyDisk": {"capacity": "1Gi"}}),
+        "spec.volumes[2].name",
+    );
+}
+
+#[test]
+fn disk_fields_are_checked() {
+    let disk = "/spec/domain/devices/disks/0";
+    let path = "spec.domain.devices.disks[0]";
+    for (fields, field) in [
+        (json!({"disk": {"bus": "floppy"}}), ".disk.bus"),
+        (json!({"cache": "always"}), ".cache"),
+        (json!({"io": "uring"}), ".io"),
+        (json!({"serial": "a b"}), ".serial"),
+        (json!({"bootOrder": 0}), ".bootOrder"),
+        (json!({"disk": {}, "cdrom": {}}), ""),
+        (
+            json!({"blockSize": {"custom": {"logical": 3, "physical": 4096}}}),
+            ".blockSize.custom.logical",
+        ),
+    ] {
+        let mut value = json!({"name": "a"});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        check(disk, value, &format!("{path}{field}"));
+    }
+}
+
+#[test]
+fn a_boot_order_is_used_once() {
+    let disks = json!([{"name": "a", "bootOrder": 1}, {"name": "b", "bootOrder": 1}]);
+    check(
+        "/spec/domain/devices/disks",
+        disks,
+        "spec.domain.devices.disks[1].bootOrder",
+    );
+}
+
+#[test]
+fn volume_sources_are_checked() {
+    let path = "spec.volumes[0]";
+    for (fields, field) in [
+        (json!({}), ""),
+        (
+            json!({"emptyDisk": {"capacity": "1Gi"}, "containerDisk": {"image": "x"}}),
+            "",
+        ),
+        (json!({"emptyDisk": {}}), ".emptyDisk.capacity"),
+        (
+            json!({"emptyDisk": {"capacity": "0"}}),
+            ".emptyDisk.capacity",
+        ),
+        (json!({"containerDisk": {}}), ".containerDisk.image"),
+        (
+            json!({"containerDisk": {"image": "x", "path": "disk/a"}}),
+            ".containerDisk.path",
+        ),
+        (
+            json!({"hostDisk": {"path": "a", "type": "Disk"}}),
+            ".hostDisk.path",
+        ),
+        (json!({"hostDisk": {"path": "/a"}}), ".hostDisk.type"),
+        (
+            json!({"hostDisk": {"path": "/a", "type": "File"}}),
+            ".hostDisk.type",
+        ),
+        (
+            json!({"hostDisk": {"path": "/a", "type": "DiskOrCreate"}}),
+            ".hostDisk.capacity",
+        ),
+        (json!({"cloudInitNoCloud": {}}), ".cloudInitNoCloud"),
+        (
+            json!({"cloudInitNoCloud": {"userDataBase64": "*"}}),
+            ".cloudInitNoCloud.userDataBase64",
+        ),
+        (
+            json!({"cloudInitConfigDrive": {"userData": "a", "userDataBase64": "YQ=="}}),
+            ".cloudInitConfigDrive",
+        ),
+        (
+            json!({"cloudInitNoCloud": {"secretRef": {}}}),
+            ".cloudInitNoCloud.secretRef.name",
+        ),
+        (json!({"configMap": {}}), ".configMap.name"),
+        (json!({"secret": {}}), ".secret.secretName"),
+        (
+            json!({"secret": {"secretName": "s", "volumeLabel": "x".repeat(33)}}),
+            ".secret.volumeLabel",
+        ),
+        (
+            json!({"persistentVolumeClaim": {}}),
+            ".persistentVolumeClaim.claimName",
+        ),
+        (
+            json!({"ephemeral": {}}),
+            ".ephemeral.persistentVolumeClaim.claimName",
+        ),
+    ] {
+        let mut value = json!({"name": "a"});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        check("/spec/volumes/0", value, &format!("{path}{field}"));
+    }
+}
+
+#[test]
+fn a_second_cloud_init_volume_is_refused() {
+    let volumes = json!([
+        {"name": "a", "cloudInitNoCloud": {"userData": "x"}},
+        {"name": "b", "cloudInitConfigDrive": {"userData": "x"}},
+    ]);
+    check("/spec/volumes", volumes, "spec.volumes[1]");
+}
+
+#[test]
+fn firmware_is_checked() {
+    let firmware = "/spec/domain/firmware";
+    let path = "spec.domain.firmware";
+    check(firmware, json!({"uuid": "42"}), &format!("{path}.uuid"));
+    check(
+        firmware,
+        json!({"bootloader": {"bios": {}, "efi": {}}}),
+        &format!("{path}.bootloader"),
+    );
+    check(
+        firmware,
+        json!({"kernelBoot": {"kernelArgs": "x"}}),
+        &format!("{path}.kernelBoot.container"),
+    );
+    check(
+        firmware,
+        json!({"kernelBoot": {"container": {"image": "i", "initrdPath": "/i"}}}),
+        &format!("{path}.kernelBoot.container.kernelPath"),
+    );
+    check(
+        "/spec/domain/machine",
+        json!({"type": "virt"}),
+        "spec.domain.machine.type",
+    );
+}
+
+#[test]
+fn interfaces_and_networks_pair_up() {
+    check(
+        "/spec/domain/devices/interfaces",
+        json!([]),
+        "spec.networks[0].name",
+    );
+    check(
+        "/spec/networks",
+        json!([]),
+        "spec.domain.devices.interfaces[0].name",
+    );
+    check("/spec/networks", json!([{"name": "n"}]), "spec.networks[0]");
+}
+
+#[test]
+fn interface_fields_are_checked() {
+    let path = "spec.domain.devices.interfaces[0]";
+    for (fields, field) in [
+        (json!({"masquerade": {}, "bridge": {}}), ""),
+        (json!({"macAddress": "zz"}), ".macAddress"),
+        (json!({"macAddress": "01:00:00:00:00:00"}), ".macAddress"),
+        (json!({"ports": [{"port": 0}]}), ".ports[0].port"),
+    ] {
+        let mut value = json!({"name": "n"});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        check(
+            "/spec/domain/devices/interfaces/0",
+            value,
+            &format!("{path}{field}"),
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! `VirtualMachineInstance`: one running machine.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::domain::DomainSpec;
+use crate::metadata::ObjectMeta;
+use crate::networks::Network;
+use crate::object::object;
+use crate::quantity::Quantity;
+use crate::volumes::Volume;
+
+/// Seconds between the power button and the pulled plug when the specification says nothing.
+pub const DEFAULT_TERMINATION_GRACE_PERIOD_SECONDS: u64 = 30;
+
+object! {
+    /// A `VirtualMachineInstance` object.
+    pub struct Vmi {
+        /// Group and version, `kubevirt.io/v1`.
+        pub api_version: String,
+        /// `VirtualMachineInstance`.
+        pub kind: String,
+        /// Name, labels, identity.
+        pub metadata: ObjectMeta,
+        /// What is wanted.
+        pub spec: VmiSpec,
+        /// What is.
+        pub status: VmiStatus,
+    }
+
+    /// What is wanted of a machine, and of the pod around it.
+    pub struct VmiSpec {
+        /// Pod priority class.
+        pub priority_class_name: String,
+        /// The machine.
+        pub domain: DomainSpec,
+        /// Labels that the node must have.
+        pub node_selector: BTreeMap<String, String>,
+        /// Pod affinity (untyped).
+        pub affinity: Option<Value>,
+        /// Scheduler of the pod.
+        pub scheduler_name: String,
+        /// Service account of the pod.
+        pub service_account_name: String,
+        /// Taints that the pod bears (untyped).
+        pub tolerations: Vec<Value>,
+        /// Spread over topology domains (untyped).
+        pub topology_spread_constraints: Vec<Value>,
+        /// What an eviction does.
+        pub eviction_strategy: Option<String>,
+        /// `Paused` starts the machine with its processors stopped.
+        pub start_strategy: Option<String>,
+        /// Seconds between the power button and the pulled plug.
+        pub termination_grace_period_seconds: Option<u64>,
+        /// Where data come from.
+        pub volumes: Vec<Volume>,
+        /// Liveness probe (untyped).
+        pub liveness_probe: Option<Value>,
+        /// Readiness probe (untyped).
+        pub readiness_probe: Option<Value>,
+        /// Host name inside the guest.
+        pub hostname: String,
+        /// Subdomain inside the guest.
+        pub subdomain: String,
+        /// Networks that interfaces attach to.
+        pub networks: Vec<Network>,
+        /// Pod DNS policy.
+        pub dns_policy: Option<String>,
+        /// Pod DNS settings (untyped).
+        pub dns_config: Option<Value>,
+        /// Keys and passwords given to the guest (untyped).
+        pub access_credentials: Vec<Value>,
+        /// CPU architecture.
+        pub architecture: String,
+        /// Dynamic resource claims (untyped).
+        pub resource_claims: Vec<Value>,
+        /// Volumes that are no disks (untyped).
+        pub utility_volumes: Vec<Value>,
+    }
+
+    /// What a machine is at the moment.
+    pub struct VmiStatus {
+        /// Node that runs it.
+        pub node_name: String,
+        /// Why the machine is in its phase.
+        pub reason: String,
+        /// Conditions (untyped).
+        pub conditions: Vec<Value>,
+        /// Pending, Scheduling, Scheduled, Running, Succeeded, Failed.
+        pub phase: String,
+        /// When each phase began (untyped).
+        pub phase_transition_timestamps: Vec<Value>,
+        /// Interfaces (untyped).
+        pub interfaces: Vec<Value>,
+        /// What the guest agent tells (untyped).
+        #[serde(rename = "guestOSInfo")]
+        pub guest_os_info: Option<Value>,
+        /// Migration under way (untyped).
+        pub migration_state: Option<Value>,
+        /// How the machine can migrate.
+        pub migration_method: String,
+        /// Transport of migrations.
+        pub migration_transport: String,
+        /// Quality of service class of the pod.
+        pub qos_class: Option<String>,
+        /// Image of the launcher.
+        pub launcher_container_image_version: String,
+        /// Node that is being drained of the machine.
+        pub evacuation_node_name: String,
+        /// Pods by uid and their nodes.
+        pub active_pods: BTreeMap<String, String>,
+        /// Volumes (untyped).
+        pub volume_status: Vec<Value>,
+        /// Checksums of the booted kernel (untyped).
+        pub kernel_boot_status: Option<Value>,
+        /// File system freeze state.
+        pub fs_freeze_status: String,
+        /// Scheduling hints (untyped).
+        pub topology_hints: Option<Value>,
+        /// Controller revision the machine was made from.
+        pub virtual_machine_revision_name: String,
+        /// User of the launcher, 107 when not root.
+        pub runtime_user: Option<u64>,
+        /// vsock context identifier.
+        #[serde(rename = "VSOCKCID")]
+        pub vsock_cid: Option<u32>,
+        /// SELinux context of the launcher.
+        pub selinux_context: String,
+        /// Machine type in use (untyped).
+        pub machine: Option<Value>,
+        /// CPU topology in use (untyped).
+        #[serde(rename = "currentCPUTopology")]
+        pub current_cpu_topology: Option<Value>,
+        /// Memory in use.
+        pub memory: Option<MemoryStatus>,
+        /// Volumes under migration (untyped).
+        pub migrated_volumes: Vec<Value>,
+        /// Changed block tracking (untyped).
+        pub changed_block_tracking: Option<Value>,
+    }
+
+    /// Guest memory as it is.
+    pub struct MemoryStatus {
+        /// Size at boot.
+        pub guest_at_boot: Option<Quantity>,
+        /// Size now.
+        pub guest_current: Option<Quantity>,
+        /// Size asked for.
+        pub guest_requested: Option<Quantity>,
+        /// Memory beside the guest's.
+        pub memory_overhead: Option<Quantity>,
+    }
+}
+
+impl VmiSpec {
+    /// Returns the seconds between the power button and the pulled plug.
+    pub fn grace_period_seconds(&self) -> u64 {
+        self.termination_grace_period_seconds
+            .unwrap_or(DEFAULT_TERMINATION_GRACE_PERIOD_SECONDS)
+    }
+}
+
+impl Vmi {
+    /// Returns the host name inside the guest: `spec.hostname`, else the object's name.
+    pub fn guest_hostname(&self) -> &str {
+        if self.spec.hostname.is_empty() {
+            &self.metadata.name
+        } else {
+            &self.spec.hostname
+        }
+    }
+}
