@@ -1,0 +1,88 @@
+//! The guest files that `images/build.sh` made.
+
+use std::path::{Path, PathBuf};
+
+use crate::skip;
+
+/// Files below the guest folder; every accessor names an existing file.
+#[derive(Clone, Debug)]
+pub struct Guests {
+    folder: PathBuf,
+}
+
+/// Finds the guests in `FERROVIRT_GUESTS`, by default `target/guests`; reports a skip and gives `None` when they were
+/// not built.
+///
+/// # Panics
+///
+/// When they are absent and skipping is forbidden (see [`skip`]).
+#[must_use]
+pub fn guests() -> Option<Guests> {
+    let folder = std::env::var_os("FERROVIRT_GUESTS")
+        .map_or_else(|| repository().join("target/guests"), PathBuf::from);
+    if folder.join(".stamp").is_file() {
+        return Some(Guests { folder });
+    }
+    skip(&format!(
+        "no guests in {}: run `make images`",
+        folder.display()
+    ));
+    None
+}
+
+/// The root of the checkout.
+#[must_use]
+pub fn repository() -> &'static Path {
+    const CRATE: &str = env!("CARGO_MANIFEST_DIR");
+    Path::new(CRATE).parent().unwrap_or(Path::new(CRATE))
+}
+
+impl Guests {
+    /// Debian's stock cloud kernel, a bzImage.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// The initramfs with a login shell.
+    #[must_use]
+    pub fn initrd(&self) -> PathBuf {
+        self.folder.join("initrd")
+    }
+
+    /// The initramfs that prints `FERROVIRT-INIT` and runs the workload of `bench=`.
+    #[must_use]
+    pub fn bench_initrd(&self) -> PathBuf {
+        self.folder.join("bench-initrd")
+    }
+
+    /// The root disk as a raw image; copy it before writing.
+    #[must_use]
+    pub fn root_raw(&self) -> PathBuf {
+        self.folder.join("root.raw")
+    }
+
+    /// The root disk as qcow2; copy it before writing.
+    #[must_use]
+    pub fn root_qcow2(&self) -> PathBuf {
+        self.folder.join("root.qcow2")
+    }
+
+    /// The folder of OCI layouts that the demo manifest names.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.folder.join("oci")
+    }
+
+    /// The guest's busybox, which also runs on the host.
+    #[must_use]
+    pub fn busybox(&self) -> PathBuf {
+        self.folder.join("busybox")
+    }
+
+    /// The guest's counted workloads, which also run on the host.
+    #[must_use]
+    pub fn bench_init(&self) -> PathBuf {
+        self.folder.join("bench-init")
+    }
+}
