@@ -1,0 +1,444 @@
+//! Data accesses: the TLB hit in line, everything else out of it.
+
+#![expect(
+    unsafe_code,
+    reason = "guest RAM is reached through host pointers that the TLB vouches for"
+)]
+
+use std::sync::Mutex;
+
+use crate::cpu::{Cpu, SS, cr, rflags};
+use crate::fault::{Fault, vector};
+use crate::paging::Access;
+use crate::tlb::{ENTRIES, class};
+
+/// An operand width.
+pub(crate) trait Word: Copy + Default + 'static {
+    const SIZE: u64;
+    fn from_bytes(bytes: &[u8]) -> Self;
+    fn put(self, bytes: &mut [u8]);
+}
+
+macro_rules! word {
+    ($($t:ty),*) => {$(
+        impl Word for $t {
+            const SIZE: u64 = size_of::<$t>() as u64;
+            fn from_bytes(bytes: &[u8]) -> Self {
+                let mut raw = [0; size_of::<$t>()];
+                raw.copy_from_slice(&bytes[..size_of::<$t>()]);
+                <$t>::from_le_bytes(raw)
+            }
+            fn put(self, bytes: &mut [u8]) {
+                bytes[..size_of::<$t>()].copy_from_slice(&self.to_le_bytes());
+            }
+        }
+    )*};
+}
+word!(u8, u16, u32, u64, u128);
+
+/// Reads guest RAM: volatile, so that other threads may write it, at any alignment.
+///
+/// # Safety
+/// `host` is readable for the size of `T`.
+#[inline(always)]
+pub(crate) unsafe fn peek<T: Copy>(host: *const u8) -> T {
+    #[repr(C, packed)]
+    #[derive(Clone, Copy)]
+    struct Unaligned<T>(T);
+    // SAFETY: the caller vouches for the range; `Unaligned` has alignment 1.
+    unsafe { host.cast::<Unaligned<T>>().read_volatile() }.0
+}
+
+/// Writes guest RAM, as [`peek`] reads it.
+///
+/// # Safety
+/// `host` is writable for the size of `T`.
+#[inline(always)]
+pub(crate) unsafe fn poke<T: Copy>(host: *mut u8, value: T) {
+    #[repr(C, packed)]
+    struct Unaligned<T>(T);
+    // SAFETY: the caller vouches for the range; `Unaligned` has alignment 1.
+    unsafe { host.cast::<Unaligned<T>>().write_volatile(Unaligned(value)) };
+}
+
+/// Serialises atomic operations that no host instruction covers: across pages, or on a device.
+static SPLIT_LOCK: Mutex<()> = Mutex::new(());
+
+/// Host pointer for reading `size` bytes at `la`, or null when the TLB has no answer.
+///
+/// # Safety
+/// `cpu` is valid.
+#[inline(always)]
+pub(crate) unsafe fn hit_read(cpu: *const Cpu, la: u64, size: u64) -> *mut u8 {
+    // SAFETY: `cpu` is valid.
+    let (table, tag) = unsafe { ((*cpu).tlb_now, (*cpu).tlb_tag) };
+    // SAFETY: the index is masked to the array.
+    let entry = unsafe { &*table.add((la >> 12) as usize & (ENTRIES - 1)) };
+    if la.wrapping_add(size - 1) & !0xfff | tag == entry.read {
+        la.wrapping_add(entry.addend) as *mut u8
+    } else {
+        std::ptr::null_mut()
+    }
+}
+
+/// As [`hit_read`], for writing.
+///
+/// # Safety
+/// `cpu` is valid.
+#[inline(always)]
+pub(crate) unsafe fn hit_write(cpu: *const Cpu, la: u64, size: u64) -> *mut u8 {
+    // SAFETY: `cpu` is valid.
+    let (table, tag) = unsafe { ((*cpu).tlb_now, (*cpu).tlb_tag) };
+    // SAFETY: the index is masked to the array.
+    let entry = unsafe { &*table.add((la >> 12) as usize & (ENTRIES - 1)) };
+    if la.wrapping_add(size - 1) & !0xfff | tag == entry.write {
+        la.wrapping_add(entry.addend) as *mut u8
+    } else {
+        std::ptr::null_mut()
+    }
+}
+
+impl Cpu {
+    /// Reads at a linear address with the current privilege. `seg` decides #SS or #GP.
+    #[inline(always)]
+    pub(crate) fn read<T: Word>(&mut self, la: u64, seg: usize) -> Result<T, Fault> {
+        // SAFETY: `self` is valid.
+        let host = unsafe { hit_read(self, la, T::SIZE) };
+        if host.is_null() {
+            return self.read_slow(la, seg, self.class());
+        }
+        // SAFETY: the TLB vouches for the page, and the access stays inside it.
+        Ok(unsafe { peek(host) })
+    }
+
+    /// Writes at a linear address with the current privilege.
+    #[inline(always)]
+    pub(crate) fn write<T: Word>(&mut self, la: u64, seg: usize, value: T) -> Result<(), Fault> {
+        // SAFETY: `self` is valid.
+        let host = unsafe { hit_write(self, la, T::SIZE) };
+        if host.is_null() {
+            return self.write_slow(la, seg, self.class(), value);
+        }
+        // SAFETY: as in `read`.
+        unsafe { poke(host, value) };
+        Ok(())
+    }
+
+    /// Reads as the processor itself does (descriptor tables, TSS): with supervisor rights.
+    pub(crate) fn read_sys<T: Word>(&mut self, la: u64) -> Result<T, Fault> {
+        self.read_slow(la, crate::cpu::DS, class::KERNEL)
+    }
+
+    /// Writes as the processor itself does.
+    pub(crate) fn write_sys<T: Word>(&mut self, la: u64, value: T) -> Result<(), Fault> {
+        self.write_slow(la, crate::cpu::DS, class::KERNEL, value)
+    }
+
+    /// The privilege class of ordinary data accesses now.
+    pub(crate) fn class(&self) -> usize {
+        if self.cpl == 3 {
+            let aligned = self.cr0 & cr::CR0_AM != 0 && self.rflags & rflags::AC != 0;
+            return if aligned || self.watching() {
+                class::NEVER
+            } else {
+                class::USER
+            };
+        }
+        if self.watching() {
+            class::NEVER
+        } else if self.rflags & rflags::AC != 0 && self.cr4 & cr::CR4_SMAP != 0 {
+            class::KERNEL_AC
+        } else {
+            class::KERNEL
+        }
+    }
+
+    /// Whether a data breakpoint is armed (SDM vol. 3 §18.2.4).
+    fn watching(&self) -> bool {
+        (0..4).any(|n| self.dr7 >> (2 * n) & 3 != 0 && self.dr7 >> (16 + 4 * n) & 1 != 0)
+    }
+
+    /// Points the handlers at the TLB array of the current class. To be called after a change of CPL,
+    /// RFLAGS.AC, CR0.AM, CR4.SMAP or DR7.
+    pub(crate) fn class_changed(&mut self) {
+        let class = self.class();
+        self.tlb_now = self.tlb.array(class);
+        self.jump_tag_changed();
+    }
+
+    fn check_canonical(&self, la: u64, seg: usize) -> Result<u64, Fault> {
+        if !self.is_long() {
+            return Ok(la & 0xffff_ffff);
+        }
+        if (la as i64) << 16 >> 16 == la as i64 {
+            Ok(la)
+        } else {
+            Err(if seg == SS { Fault::SS0 } else { Fault::GP0 })
+        }
+    }
+
+    /// Checks what only the slow path checks: canonical form, alignment and watchpoints.
+    fn check_address(&mut self, la: u64, seg: usize, size: u64, write: bool) -> Result<u64, Fault> {
+        let la = self.check_canonical(la, seg)?;
+        self.check_canonical(la.wrapping_add(size - 1), seg)?;
+        if size > 1
+            && la & (size - 1).min(15) != 0
+            && self.cpl == 3
+            && self.cr0 & cr::CR0_AM != 0
+            && self.rflags & rflags::AC != 0
+        {
+            return Err(Fault {
+                vector: vector::AC,
+                error: Some(0),
+                address: 0,
+            });
+        }
+        if self.watching() {
+            self.note_watchpoint(la, size, write);
+        }
+        Ok(la)
+    }
+
+    fn note_watchpoint(&mut self, la: u64, size: u64, write: bool) {
+        for n in 0..4u32 {
+            let kind = self.dr7 >> (16 + 4 * n) & 3;
+            let on = self.dr7 >> (2 * n) & 3 != 0 && (kind == 3 || kind == 1 && write);
+            let len = [1, 2, 8, 4][(self.dr7 >> (18 + 4 * n) & 3) as usize];
+            let start = self.dr[n as usize] & !(len - 1);
+            if on && la < start + len && start < la + size {
+                self.pending_debug |= 1 << n;
+                self.bell.raise(crate::memory::ask::SELF);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn read_slow<T: Word>(
+        &mut self,
+        la: u64,
+        seg: usize,
+        class: usize,
+    ) -> Result<T, Fault> {
+        let la = self.check_address(la, seg, T::SIZE, false)?;
+        let mut bytes = [0; 16];
+        let first = (0x1000 - (la & 0xfff)).min(T::SIZE) as usize;
+        let one = self.page_for_read(la, class)?;
+        let two = match first as u64 == T::SIZE {
+            true => None,
+            false => Some(self.page_for_read(self.wrap(la + first as u64), class)?),
+        };
+        self.read_phys(one, &mut bytes[..first]);
+        if let Some(two) = two {
+            self.read_phys(two, &mut bytes[first..T::SIZE as usize]);
+        } else if let Some(host) = self.memory.host(one) {
+            // SAFETY: the access lies in one page of RAM. Read again in one piece, to be atomic.
+            return Ok(unsafe { peek(host) });
+        }
+        Ok(T::from_bytes(&bytes))
+    }
+
+    fn wrap(&self, la: u64) -> u64 {
+        if self.is_long() { la } else { la & 0xffff_ffff }
+    }
+
+    fn page_for_read(&mut self, la: u64, class: usize) -> Result<u64, Fault> {
+        let map = self.translate(la, Access::Read, class)?;
+        if let Some(host) = self.memory.host(map.gpa) {
+            let mut map = map;
+            map.writable &= self.may_write_directly(map.gpa);
+            self.tlb.fill(class, self.tlb_tag, la, &map, host as u64);
+        }
+        Ok(map.gpa)
+    }
+
+    fn may_write_directly(&self, gpa: u64) -> bool {
+        self.memory.region(gpa).is_some_and(|r| !r.read_only)
+            && self.memory.code().grant_write(gpa >> 12, self.id)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_slow<T: Word>(
+        &mut self,
+        la: u64,
+        seg: usize,
+        class: usize,
+        value: T,
+    ) -> Result<(), Fault> {
+        let la = self.check_address(la, seg, T::SIZE, true)?;
+        let mut bytes = [0; 16];
+        value.put(&mut bytes);
+        let first = (0x1000 - (la & 0xfff)).min(T::SIZE) as usize;
+        let one = self.page_for_write(la, class)?;
+        if first as u64 == T::SIZE {
+            self.write_phys(one, value, &bytes[..first]);
+            return Ok(());
+        }
+        let two = self.page_for_write(self.wrap(la + first as u64), class)?;
+        self.write_phys_bytes(one, &bytes[..first]);
+        self.write_phys_bytes(two, &bytes[first..T::SIZE as usize]);
+        Ok(())
+    }
+
+    fn page_for_write(&mut self, la: u64, class: usize) -> Result<u64, Fault> {
+        let mut map = self.translate(la, Access::Write, class)?;
+        if let Some(host) = self.memory.host(map.gpa) {
+            map.writable = self.may_write_directly(map.gpa);
+            self.tlb.fill(class, self.tlb_tag, la, &map, host as u64);
+        }
+        Ok(map.gpa)
+    }
+
+    /// Makes sure that no CPU runs what was decoded from these bytes before they changed.
+    fn make_room_in_code(&mut self, gpa: u64, len: u64) {
+        let (first, last) = (gpa & 0xfff, (gpa & 0xfff) + len - 1);
+        while self.memory.code().overlaps(gpa >> 12, first, last) {
+            self.forget_code(gpa >> 12);
+            self.memory.code().clear_code(gpa >> 12);
+            self.memory.code().grant_write(gpa >> 12, self.id);
+            for (id, mailbox) in self.memory.mailboxes().iter().enumerate() {
+                if id != self.id {
+                    mailbox.post(gpa >> 12);
+                }
+            }
+        }
+    }
+
+    fn write_phys<T: Word>(&mut self, gpa: u64, value: T, bytes: &[u8]) {
+        match self
+            .memory
+            .region(gpa)
+            .map(|r| (r.read_only, r.host as u64 + (gpa - r.gpa)))
+        {
+            Some((false, host)) => {
+                self.make_room_in_code(gpa, T::SIZE);
+                // SAFETY: the access lies in one page of RAM.
+                unsafe { poke(host as *mut u8, value) };
+            }
+            Some((true, _)) => {}
+            None => self.on_board(|bus| bus.mmio_write(gpa, bytes)),
+        }
+    }
+
+    fn write_phys_bytes(&mut self, gpa: u64, bytes: &[u8]) {
+        if self.memory.host(gpa).is_none() {
+            return self.on_board(|bus| bus.mmio_write(gpa, bytes));
+        }
+        for (n, &byte) in bytes.iter().enumerate() {
+            self.write_phys(gpa + n as u64, byte, &[byte]);
+        }
+    }
+
+    /// Reads physical memory that lies in one page.
+    pub(crate) fn read_phys(&mut self, gpa: u64, bytes: &mut [u8]) {
+        let Some(host) = self.memory.host(gpa) else {
+            return self.on_board(|bus| bus.mmio_read(gpa, bytes));
+        };
+        for (n, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: the bytes lie in one page of RAM.
+            *byte = unsafe { peek(host.wrapping_add(n)) };
+        }
+    }
+
+    /// Host pointer for a read-modify-write of `size` bytes at `la` by one host instruction; null where
+    /// there can be none (device memory, ROM, two pages) and [`Cpu::modify`] has to do it.
+    #[inline(always)]
+    pub(crate) fn pointer_for_update(
+        &mut self,
+        la: u64,
+        seg: usize,
+        size: u64,
+    ) -> Result<*mut u8, Fault> {
+        // SAFETY: `self` is valid.
+        let host = unsafe { hit_write(self, la, size) };
+        if host.is_null() {
+            self.pointer_for_update_slow(la, seg, size)
+        } else {
+            Ok(host)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pointer_for_update_slow(
+        &mut self,
+        la: u64,
+        seg: usize,
+        size: u64,
+    ) -> Result<*mut u8, Fault> {
+        let la = self.check_address(la, seg, size, true)?;
+        let gpa = self.page_for_write(la, self.class())?;
+        if (la & 0xfff) + size > 0x1000 {
+            self.page_for_write(self.wrap(la + size - 1), self.class())?;
+            return Ok(std::ptr::null_mut());
+        }
+        match self.memory.region(gpa) {
+            Some(region) if !region.read_only => {
+                self.make_room_in_code(gpa, size);
+                Ok(self.memory.host(gpa).unwrap_or(std::ptr::null_mut()))
+            }
+            _ => Ok(std::ptr::null_mut()),
+        }
+    }
+
+    /// Read-modify-write where no host instruction can do it, one at a time in the whole process.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn modify<T: Word>(
+        &mut self,
+        la: u64,
+        seg: usize,
+        change: &mut dyn FnMut(T) -> T,
+    ) -> Result<(), Fault> {
+        let guard = SPLIT_LOCK
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let class = self.class();
+        let old = self.read_slow(la, seg, class)?;
+        let done = self.write_slow(la, seg, class, change(old));
+        drop(guard);
+        done
+    }
+
+    /// Reads the mailbox: forgets traces and write permissions that others asked to give up.
+    pub(crate) fn read_mail(&mut self) {
+        while let Some(mail) = self.bell.take_mail() {
+            if mail.everything {
+                self.tlb.revoke_all_writes();
+                self.forget_all_code();
+            }
+            for page in mail.pages {
+                self.forget_code(page);
+                self.tlb.revoke_write(page);
+                self.memory.code().revoke_write(page, 1 << (self.id % 32));
+            }
+        }
+    }
+
+    /// Takes write permission for a page from all CPUs before this one decodes it.
+    pub(crate) fn revoke_writers(&mut self, page: u64, writers: u32) {
+        let mine = 1u32 << (self.id % 32);
+        if writers & mine != 0 {
+            self.tlb.revoke_write(page);
+            self.memory.code().revoke_write(page, mine);
+        }
+        let memory = std::sync::Arc::clone(&self.memory);
+        for (id, mailbox) in memory.mailboxes().iter().enumerate() {
+            if id != self.id && writers & 1 << (id % 32) != 0 {
+                mailbox.post(page);
+                self.wait_for(mailbox);
+            }
+        }
+    }
+
+    /// Waits until a CPU has read its mail or is where it must read it before it goes on.
+    fn wait_for(&mut self, mailbox: &crate::memory::Attention) {
+        while mailbox.has_mail() && !mailbox.is_outside() {
+            if self.bell.has_mail() {
+                self.read_mail();
+            }
+            std::thread::yield_now();
+        }
+    }
+}
