@@ -203,6 +203,20 @@ fn ports_from(port: u16) -> impl Iterator<Item = u16> {
     (0..=u16::MAX).map(move |offset| port.wrapping_add(offset))
 }
 
+/// Reads a device of byte-wide ports, one byte per port.
+pub(crate) fn read_ports(port: u16, data: &mut [u8], mut read: impl FnMut(u16) -> u8) {
+    for (port, byte) in ports_from(port).zip(data) {
+        *byte = read(port);
+    }
+}
+
+/// Writes a device of byte-wide ports, one byte per port.
+pub(crate) fn write_ports(port: u16, data: &[u8], mut write: impl FnMut(u16, u8)) {
+    for (port, byte) in ports_from(port).zip(data) {
+        write(port, *byte);
+    }
+}
+
 /// The memory-mapped I/O bus.
 pub struct MmioBus {
     map: Map<dyn Mmio>,
