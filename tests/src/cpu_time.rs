@@ -1,4 +1,5 @@
-//! CPU time of another process, its threads included (proc(5), `/proc/pid/stat`).
+//! CPU time of another process, with its threads and the children that it waited for (proc(5),
+//! `/proc/pid/stat`).
 
 use std::time::Duration;
 
@@ -41,9 +42,10 @@ fn parse(stat: &str) -> Option<CpuTime> {
     // The command name in parentheses may hold spaces and parentheses itself: fields count from the last one.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok().map(|count| TICK * count);
+    let (user, system, child_user, child_system) = (ticks()?, ticks()?, ticks()?, ticks()?);
     Some(CpuTime {
-        user: ticks()?,
-        system: ticks()?,
+        user: user + child_user,
+        system: system + child_system,
     })
 }
 
@@ -53,7 +55,7 @@ mod tests {
 
     #[test]
     fn fields_count_from_the_last_parenthesis() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 100 0 0 0 250 31 0 0 20 0 3 0 5 6 7";
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 100 0 0 0 200 30 50 1 20 0 3 0 5 6 7";
         let time = parse(stat).unwrap();
         assert_eq!(time.user, Duration::from_millis(2500));
         assert_eq!(time.system, Duration::from_millis(310));

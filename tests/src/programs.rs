@@ -137,7 +137,8 @@ impl Machine {
         command
     }
 
-    /// The same machine on QEMU's translator, with the board given (`pc`, `q35`); disks are raw.
+    /// The same machine on QEMU's translator, with the board given (`pc`, `q35`); it
+    /// takes the same disk options.
     #[must_use]
     pub fn qemu(&self, program: &Path, board: &str) -> Command {
         let mut command = Command::new(program);
@@ -158,7 +159,7 @@ impl Machine {
         }
         command.args(["-append", &self.cmdline]);
         for (index, disk) in self.disks.iter().enumerate() {
-            let mut drive = OsString::from(format!("if=none,id=disk{index},format=raw,file="));
+            let mut drive = OsString::from(format!("if=none,id=disk{index},file="));
             drive.push(disk);
             command.arg("-drive").arg(drive);
             command.args([

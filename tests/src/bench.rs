@@ -1,0 +1,154 @@
+//! The figures of the project, measured beside their peers in one run: QEMU's translator (TCG) for the CPU, the host
+//! itself, and `qemu-img bench` for disks. A peer that is not installed is named as skipped; nothing is installed.
+
+mod boot;
+mod disks;
+mod footprint;
+mod table;
+mod workloads;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use table::Row;
+
+use crate::{
+    Guests, Machine,
+    console::{Console, ConsoleError, Spawned},
+    guests::guests,
+    programs::{program, tool},
+};
+
+/// Time for any one guest run: a software CPU is slow, a hang must end.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Everything that a measurement may start.
+#[derive(Debug)]
+pub struct Peers {
+    guests: Guests,
+    vmm: PathBuf,
+    launcher: Option<PathBuf>,
+    qemu: Option<PathBuf>,
+    qemu_img: Option<PathBuf>,
+    rounds: usize,
+}
+
+/// Why a figure could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The program did not do what its workload should.
+    #[error("{0}")]
+    Console(#[from] ConsoleError),
+    /// The host refused.
+    #[error("run the workload: {0}")]
+    Host(#[from] std::io::Error),
+    /// A program said something that is not a measurement.
+    #[error("read the measurement in {0:?}")]
+    Answer(String),
+}
+
+/// A way to get rows of the table.
+type Measure = fn(&Peers) -> Result<Vec<Row>, BenchError>;
+
+/// The measurements, by the name that `--only` takes.
+const MEASURES: [(&str, Measure); 5] = [
+    ("boot", boot::measure),
+    ("workloads", workloads::measure),
+    ("memory", footprint::memory),
+    ("idle", footprint::idle),
+    ("disks", disks::measure),
+];
+
+impl Peers {
+    /// Finds the programs and guests; `None`, with the reason printed, when there is nothing to measure.
+    #[must_use]
+    pub fn find(rounds: usize) -> Option<Self> {
+        let peers = Self {
+            guests: guests()?,
+            vmm: program("vmm")?,
+            launcher: program("virt-launcher"),
+            qemu: tool("qemu-system-x86_64"),
+            qemu_img: tool("qemu-img"),
+            rounds: rounds.max(1),
+        };
+        Some(peers)
+    }
+
+    /// One line for each peer that is absent.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<&'static str> {
+        let peers = [
+            (
+                self.qemu.is_none(),
+                "skipped: qemu-system-x86_64 is not installed, so no ratio to TCG",
+            ),
+            (
+                self.qemu_img.is_none(),
+                "skipped: qemu-img is not installed, so no ratio for disks",
+            ),
+        ];
+        peers
+            .into_iter()
+            .filter(|(absent, _)| *absent)
+            .map(|(_, line)| line)
+            .collect()
+    }
+
+    /// Runs the measurements whose name contains `only`, hands each row to `show`, and gives the failures.
+    pub fn run(&self, only: &str, mut show: impl FnMut(&Row)) -> Vec<String> {
+        let mut failures = Vec::new();
+        for (name, measure) in MEASURES.iter().filter(|(name, _)| name.contains(only)) {
+            match measure(self) {
+                Ok(rows) => rows.iter().for_each(&mut show),
+                Err(error) => failures.push(format!("{name}: failed to {error}")),
+            }
+        }
+        failures
+    }
+
+    /// The machine that runs a workload of the benchmark initramfs.
+    fn machine(&self) -> Machine {
+        Machine::new(&self.guests.kernel()).initrd(&self.guests.bench_initrd())
+    }
+}
+
+/// Runs a measurement several times and gives the median, which one disturbed run does not move.
+fn median(
+    rounds: usize,
+    mut once: impl FnMut() -> Result<f64, BenchError>,
+) -> Result<f64, BenchError> {
+    let mut values = (0..rounds)
+        .map(|_| once())
+        .collect::<Result<Vec<f64>, _>>()?;
+    values.sort_by(f64::total_cmp);
+    Ok(values[values.len() / 2])
+}
+
+/// CPU and wall time between the two marker lines of a workload, and what its end line says.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    user_s: f64,
+    cpu_s: f64,
+    wall_s: f64,
+    amount: f64,
+}
+
+/// Waits for a workload's two marker lines.
+fn span(guest: &mut Spawned, name: &str) -> Result<Span, BenchError> {
+    guest.expect(&format!("FERROVIRT-BEGIN {name}"), LIMIT)?;
+    let (began, before) = (std::time::Instant::now(), guest.cpu());
+    guest.expect(&format!("FERROVIRT-END {name} "), LIMIT)?;
+    let (wall, used) = (began.elapsed(), guest.cpu().since(before));
+    let text = guest.expect("\n", LIMIT)?;
+    let amount = text.trim().parse().map_err(|_| BenchError::Answer(text))?;
+    Ok(Span {
+        user_s: used.user.as_secs_f64(),
+        cpu_s: used.total().as_secs_f64(),
+        wall_s: wall.as_secs_f64(),
+        amount,
+    })
+}
+
+/// Starts a guest whose console is only read.
+fn start(command: std::process::Command) -> Result<Spawned, BenchError> {
+    Ok(Spawned::start(command, Console::OutputOnly)?)
+}
