@@ -258,6 +258,15 @@ impl HostFile {
     }
 }
 
+impl Drop for HostFile {
+    /// Ends the claim now: a child process that is being started may hold a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(path = %self.path.display(), %error, "image cannot be unlocked");
+        }
+    }
+}
+
 fn open_direct(path: &Path, options: &mut FileOptions) -> Option<File> {
     match options
         .custom_flags((OFlag::O_DIRECT | OFlag::O_NONBLOCK).bits())

@@ -1,0 +1,1 @@
+//! Broken images, full disks and crashes.
