@@ -31,10 +31,7 @@ help: ## List the targets
 
 demo: images ## Run the VM of images/demo/vmi.yaml; the terminal becomes its console (login: root, password: ferrovirt)
 	$(CARGO) build --release --locked -p launcher -p tests --bins
-	@if [ -t 0 ] && [ -t 1 ]; then \
-		exec $(TARGET_DIR)/release/virt-launcher --standalone images/demo/vmi.yaml \
-			--image-dir $(GUESTS)/oci --accel $(ACCEL); \
-	else exec $(TARGET_DIR)/release/demo --accel $(ACCEL); fi
+	@exec $(TARGET_DIR)/release/demo --accel $(ACCEL)
 
 test: images ## Run all tests, those that boot guests included
 	$(CARGO) build --locked -p vmm -p launcher --bins
@@ -43,6 +40,7 @@ test: images ## Run all tests, those that boot guests included
 check: ## Format, lints, tests without guests, documentation, and the optional tools that are installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) build --locked -p vmm -p launcher --bins
 	FERROVIRT_GUESTS=none $(RUN_TESTS)
 	$(CARGO) test --workspace --doc --locked
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --locked

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the guests that demo, tests and benchmarks run, from Debian packages, into target/guests (see images/README.md).
 # Works as root or not, needs no loop device and no mount, and does nothing when its inputs have not changed.
-set -euo pipefail
+set -Eeuo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${FERROVIRT_GUESTS:-$here/../target/guests}
@@ -12,6 +12,7 @@ registry=registry.example/ferrovirt
 
 say() { printf 'images: %s\n' "$*"; }
 die() { printf 'images: %s\n' "$*" >&2; exit 1; }
+trap 'die "build.sh line $LINENO failed"' ERR
 
 # --- nothing to do? -------------------------------------------------------------------------------------------------
 
@@ -91,15 +92,15 @@ lsblk_packages="util-linux libc6 libblkid1 libmount1 libsmartcols1 libudev1 libs
 
 rm -rf "$work"
 mkdir -p "$work/debs" "$work/pkg"
-kernel=$(kernel_package)
-[ -n "$kernel" ] || { private_lists; kernel=$(kernel_package); }
+kernel=$(kernel_package) || kernel=
+[ -n "$kernel" ] || { private_lists; kernel=$(kernel_package) || kernel=; }
 [ -n "$kernel" ] || die "linux-image-cloud-amd64 is in no apt source: add a Debian main repository"
 say "downloading $kernel, busybox-static and the packages of lsblk"
 if ! fetch "$kernel" busybox-static $lsblk_packages 2>"$work/apt.log"; then
     [ ${#apt_options[@]} = 0 ] || die "download failed: $(tail -n1 "$work/apt.log")"
     rm -f "$work"/debs/*
     private_lists
-    kernel=$(kernel_package)
+    kernel=$(kernel_package) || kernel=
     fetch "$kernel" busybox-static $lsblk_packages || die "download failed"
 fi
 
@@ -205,7 +206,8 @@ cp -L "$loader" "$root/lib64/ld-linux-x86-64.so.2"
 done
 rm -f "$work/root.raw"
 truncate -s 64M "$work/root.raw"
-mke2fs -q -F -t ext4 -L ferrovirt-root -U f3220000-0000-4000-8000-000000000001 -E root_owner=0:0,hash_seed=f3220000-0000-4000-8000-000000000002 \
+mke2fs -q -F -t ext4 -L ferrovirt-root -U f3220000-0000-4000-8000-000000000001 \
+    -E root_owner=0:0,hash_seed=f3220000-0000-4000-8000-000000000002,lazy_itable_init=0,lazy_journal_init=0 \
     -d "$root" "$work/root.raw"
 if [ "$(id -u)" != 0 ]; then
     # mke2fs copied our own uid; the guest expects root's.

@@ -1,5 +1,7 @@
 //! A child process with a console that tests read and write: text is awaited with a deadline, never with a sleep.
 
+mod relay;
+
 use std::{
     fs::File,
     io::{self, Read, Write},

@@ -111,6 +111,28 @@ pub fn run(launcher: &Path, guests: &Guests, accel: &str, echo: bool) -> Result<
     })
 }
 
+/// Runs the demo manifest with the user's terminal as its console until the guest powers off.
+///
+/// # Errors
+///
+/// When there is no terminal, or the launcher does not exit with status 0.
+pub fn attach(launcher: &Path, guests: &Guests, accel: &str) -> Result<Report, DemoError> {
+    let mut machine = Spawned::start(command(launcher, guests, accel), Console::Terminal)?;
+    let to_prompt = machine.relay("login: ")?.unwrap_or_default();
+    let finished = machine.finish(COMMAND)?;
+    if !finished.status.success() {
+        return Err(DemoError::Exit {
+            status: finished.status,
+            errors: finished.errors,
+        });
+    }
+    Ok(Report {
+        back_end: back_end(&finished.errors),
+        to_prompt,
+        console: finished.output,
+    })
+}
+
 /// The launcher's command line for the demo manifest.
 #[must_use]
 pub fn command(launcher: &Path, guests: &Guests, accel: &str) -> Command {

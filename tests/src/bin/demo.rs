@@ -1,15 +1,19 @@
-//! `make demo` without a terminal: shows the boot, logs in, looks around and powers off.
+//! `make demo`: the machine of images/demo/vmi.yaml on the user's terminal, or scripted where there is none.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a program for people to read"
 )]
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stdin, stdout},
+    process::ExitCode,
+};
 
 use clap::Parser;
+use tests::demo;
 
-/// Runs images/demo/vmi.yaml, logs in, shows the machine and powers it off.
+/// Runs images/demo/vmi.yaml; without a terminal, logs in, shows the machine and powers it off.
 #[derive(Parser)]
 struct Arguments {
     /// CPU back end: auto, kvm or soft.
@@ -18,11 +22,20 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let Arguments { accel } = Arguments::parse();
     let (Some(guests), Some(launcher)) = (tests::guests(), tests::program("virt-launcher")) else {
         return ExitCode::FAILURE;
     };
-    match tests::demo::run(&launcher, &guests, &arguments.accel, true) {
+    let outcome = if stdin().is_terminal() && stdout().is_terminal() {
+        demo::attach(&launcher, &guests, &accel)
+    } else {
+        demo::run(&launcher, &guests, &accel, true)
+    };
+    report(outcome)
+}
+
+fn report(outcome: Result<demo::Report, demo::DemoError>) -> ExitCode {
+    match outcome {
         Ok(report) => {
             println!("\ndemo: {}", report.back_end);
             println!(
