@@ -16,14 +16,15 @@ pub(crate) enum Lowered {
     End(Op),
 }
 
-/// The record of an instruction that was decoded with its offset in the trace as IP.
-pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Lowered {
+/// The record of an instruction that was decoded from the start of `bytes` with its offset in the trace
+/// as IP.
+pub(crate) fn lower(insn: &Instruction, mode: Mode, bytes: &[u8]) -> Lowered {
     if insn.is_invalid() {
         return undefined();
     }
-    int::lower(insn, mode)
-        .or_else(|| system::lower(insn, mode))
-        .or_else(|| fpu::lower(insn, mode))
+    system::lower(insn, mode)
+        .or_else(|| int::lower(insn, mode))
+        .or_else(|| fpu::lower(insn, mode, bytes))
         .unwrap_or_else(undefined)
 }
 

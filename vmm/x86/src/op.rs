@@ -5,7 +5,8 @@
 //! calls the next handler in tail position (a jump, in optimised builds), or returns to the dispatcher:
 //! after a fault, at the end of a trace, or when the rest of the trace is stale. Functions for
 //! instructions that are hot are `#[inline(always)]`, hold nothing that needs dropping and let no address
-//! of a local escape, or the tail call would silently become a call.
+//! of a local escape, or the tail call would silently become a call; functions that do are
+//! `#[inline(never)]`.
 
 #![expect(
     unsafe_code,

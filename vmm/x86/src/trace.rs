@@ -258,7 +258,7 @@ impl Cpu {
             }
             let insn = insn.unwrap_or_default();
             count += 1;
-            let (op, ends) = match lower::lower(&insn, self.mode) {
+            let (op, ends) = match lower::lower(&insn, self.mode, &bytes[..have]) {
                 Lowered::Next(op) => (op, false),
                 Lowered::End(op) => (op, true),
             };

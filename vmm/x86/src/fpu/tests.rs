@@ -1,0 +1,1 @@
+//! Tests of the SIMD and x87 instructions.
