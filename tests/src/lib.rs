@@ -1,7 +1,7 @@
 //! Repository rules, guest harness and end-to-end tests.
 //!
-//! The harness drives programs from outside: it finds the guests ([`guests`]) and the programs under test
-//! ([`programs`]), starts them with a console ([`console`]), and scripts the demo ([`demo`]). A test whose guest or
+//! The harness drives programs from outside: it finds the guests ([`mod@guests`]) and the programs under test
+//! ([`programs`]), starts them with a console ([`console`]), and scripts the demo ([`mod@demo`]). A test whose guest or
 //! program is absent prints `skipped: …` and returns; under `make test` absence is a failure.
 
 pub mod bench;
