@@ -1,9 +1,13 @@
 //! What a machine is made of. Plain data: whoever builds a machine (the `vmm` command, virt-launcher)
 //! fills it in, [`MachineConfig::validate`] checks it, and nothing below re-checks.
 
+mod validate;
+
 use std::path::PathBuf;
 
 use block::{CacheMode, Format};
+
+pub use validate::ConfigError;
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq)]

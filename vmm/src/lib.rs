@@ -1,3 +1,4 @@
 //! One virtual machine from one configuration.
 
 pub mod config;
+pub mod memory;
