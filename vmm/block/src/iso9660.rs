@@ -2,13 +2,25 @@
 //!
 //! The volumes are small: cloud-init seeds, configuration drives, config maps and secrets as disks.
 
+mod layout;
+mod names;
+mod records;
+#[cfg(test)]
+mod tests;
+mod time;
 mod tree;
+mod volume;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use layout::Layout;
+use time::Time;
 use tree::Tree;
+
+/// Size of a logical block.
+const BLOCK_BYTES: u64 = 2048;
 
 /// Why a volume cannot be built or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +45,9 @@ pub enum IsoError {
         /// The path inside the volume.
         path: String,
     },
+    /// There are more files or directories than the format can number.
+    #[error("lay out a volume: its files and directories are more than the format can number")]
+    VolumeTooLarge,
     /// The host refused to write the file.
     #[error("write the volume {}", path.display())]
     Write {
@@ -98,10 +113,13 @@ impl IsoBuilder {
     /// Lays out the volume.
     ///
     /// # Errors
-    /// [`IsoError::TooLarge`] when the files together exceed the format's 32-bit block numbers.
+    /// [`IsoError::VolumeTooLarge`] when the files together exceed the format's 32-bit block numbers.
     pub fn to_bytes(&self) -> Result<Vec<u8>, IsoError> {
-        let _ = (&self.label, self.modified, &self.tree);
-        Ok(Vec::new())
+        volume::write(
+            &self.label,
+            &Layout::new(&self.tree)?,
+            Time::new(self.modified),
+        )
     }
 
     /// Writes the volume to a file, in place of one that is there; a reader sees either of them whole.

@@ -178,7 +178,7 @@ impl Qcow2Disk {
                 let len = to_usize(len_bytes);
                 self.file.write_all(host, &buf[..len]).map(|()| len)
             }
-            Ok(WritePlan::Move(reservation)) => self.write_moved(pos, buf, reservation),
+            Ok(WritePlan::Move(reservation)) => self.write_moved(pos, buf, &reservation),
             // A full host may hold clusters that only wait for a flush to become free.
             Err(DiskError::NoSpace { .. }) if locked(&self.metadata).has_freed() => {
                 drop(request);
@@ -194,17 +194,17 @@ impl Qcow2Disk {
         &self,
         pos: u64,
         buf: &[u8],
-        reservation: Reservation,
+        reservation: &Reservation,
     ) -> Result<usize, DiskError> {
         let bytes = reservation.run.clusters << self.geometry.cluster_bits;
         let room = to_usize(bytes - self.geometry.in_cluster(pos));
         let buf = &buf[..buf.len().min(room)];
-        let filled = self.fill(pos, buf, &reservation);
+        let filled = self.fill(pos, buf, reservation);
         let mut metadata = locked(&self.metadata);
         let published = match filled {
-            Ok(()) => metadata.publish(&reservation),
+            Ok(()) => metadata.publish(reservation),
             Err(error) => {
-                metadata.abandon(&reservation);
+                metadata.abandon(reservation);
                 Err(error)
             }
         };

@@ -1,7 +1,14 @@
 //! Tests over all formats: one conformance suite, a model, and qemu-img as a peer.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes in tests are small constants, used as offsets and as lengths"
+)]
+
 mod conformance;
+mod crash;
 mod faults;
+mod full_host;
 mod model;
 mod peer;
 

@@ -105,6 +105,9 @@ fn write(path: &Path, file: File, plan: &Plan, layout: &Layout) -> Result<(), Di
     let file = HostFile::from_new(path, file);
     let bits = layout.cluster_bits;
     file.set_len(plan.clusters() << bits)?;
+    // The tables get their room on the host now: on a full host a flush must still be able to write
+    // them, or clusters that the guest gives back could not be freed.
+    file.zero(1 << bits, (plan.clusters() - 1) << bits, false)?;
     file.write_all(0, &header(plan, layout))?;
     let table: Vec<u8> = (0..plan.blocks)
         .flat_map(|block| ((plan.blocks_start() + block) << bits).to_be_bytes())

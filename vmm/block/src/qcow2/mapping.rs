@@ -397,7 +397,8 @@ impl Metadata {
         Ok(table)
     }
 
-    /// Writes a new L2 table to the file at once, so that it is complete before L1 points to it.
+    /// Writes a new L2 table to the file at once, so that it is complete before L1 points to it, and
+    /// has its room on the host before a flush needs that.
     fn fill_l2_table(&mut self, run: Run, from: Option<u64>) -> Result<(), DiskError> {
         let (table, size) = (
             run.first << self.geometry.cluster_bits,
@@ -405,11 +406,7 @@ impl Metadata {
         );
         self.cache.forget(table, size);
         let Some(from) = from else {
-            return if run.zeroed {
-                Ok(())
-            } else {
-                self.file.zero(table, size, false)
-            };
+            return self.file.zero(table, size, false);
         };
         let mut at = 0;
         while at < size {
