@@ -16,7 +16,7 @@ trap 'die "build.sh line $LINENO failed"' ERR
 
 # --- nothing to do? -------------------------------------------------------------------------------------------------
 
-outputs="vmlinuz initrd bench-initrd root.qcow2 root.raw kernel-release oci/demo-disk/index.json oci/demo-kernel/index.json"
+outputs="vmlinuz initrd bench-initrd kvm-modules.cpio root.qcow2 root.raw kernel-release oci/demo-disk/index.json oci/demo-kernel/index.json"
 
 inputs_digest() {
     (cd "$here" && find build.sh oci.sh guest bench -type f | LC_ALL=C sort | xargs sha256sum
@@ -123,7 +123,9 @@ module_file() {
     find "$modules" \( -name "${1//[-_]/[-_]}.ko" -o -name "${1//[-_]/[-_]}.ko.xz" \) | head -n1
 }
 
+# Copies a module and what it depends on; names them in $load_order, dependencies first.
 declare -A taken=()
+load_order=
 take_module() { # name destination
     local file name=${1//-/_} plain
     [ -z "${taken[$name]:-}" ] || return 0
@@ -139,12 +141,19 @@ take_module() { # name destination
     for dependency in $(tr '\0' '\n' <"$plain" | sed -n 's/^depends=//p' | tr ',' ' '); do
         take_module "$dependency" "$2"
     done
+    load_order="$load_order $(basename "$plain")"
 }
 
 mkdir -p "$work/modules/lib/modules/$release"
 for module in $wanted; do take_module "$module" "$work/modules/lib/modules/$release"; done
 "$busybox" depmod -b "$work/modules" "$release"
 say "kernel $release with $(find "$work/modules" -name '*.ko' | wc -l) modules"
+
+# What a test adds to bench-initrd for a guest that is itself a host of KVM guests.
+taken=() load_order=
+mkdir -p "$work/kvm/kvm"
+take_module kvm-amd "$work/kvm/kvm"
+printf '%s\n' $load_order >"$work/kvm/kvm/order"
 
 # --- file trees -----------------------------------------------------------------------------------------------------
 
@@ -189,6 +198,7 @@ chmod 755 "$bench/bin/busybox" "$bench/run.sh"
 cc -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -fno-tree-loop-distribute-patterns \
     -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -s -o "$bench/init" "$here/bench/init.c"
 archive "$bench" "$work/bench-initrd"
+archive "$work/kvm" "$work/kvm-modules.cpio"
 
 say "filling the root disk"
 root=$work/root
@@ -240,7 +250,7 @@ rm -f "$out/.stamp"
 rm -rf "$out/oci" "$out/modules"
 mv "$work/modules/lib/modules" "$out/modules"
 mv "$work/oci" "$out/oci"
-for file in vmlinuz initrd bench-initrd root.raw root.qcow2 kernel-release; do mv -f "$work/$file" "$out/$file"; done
+for file in vmlinuz initrd bench-initrd kvm-modules.cpio root.raw root.qcow2 kernel-release; do mv -f "$work/$file" "$out/$file"; done
 cp "$busybox" "$out/busybox"       # the native peer of the in-guest benchmarks
 cp "$bench/init" "$out/bench-init"
 rm -rf "$work"

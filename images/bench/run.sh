@@ -21,6 +21,10 @@ case $bench in
         begin seqread; busybox dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null; end seqread $((size * 512))
         begin randread; /init randread /dev/vda || echo "FERROVIRT-ERROR randread"; end randread 8192
         ;;
+    nested) # a host of KVM guests: the test brings the modules (/kvm) and what to run on them (/nested)
+        for module in $(busybox cat /kvm/order); do busybox insmod "/kvm/$module"; done
+        busybox sh /nested/run.sh
+        ;;
     *) echo "FERROVIRT-ERROR unknown workload $bench" ;;
 esac
 busybox poweroff -f

@@ -56,6 +56,12 @@ impl Guests {
         self.folder.join("bench-initrd")
     }
 
+    /// KVM's modules as a cpio archive to append to [`Self::bench_initrd`].
+    #[must_use]
+    pub fn kvm_modules(&self) -> PathBuf {
+        self.folder.join("kvm-modules.cpio")
+    }
+
     /// The root disk as a raw image; copy it before writing.
     #[must_use]
     pub fn root_raw(&self) -> PathBuf {

@@ -9,6 +9,7 @@ pub mod console;
 pub mod cpu_time;
 pub mod demo;
 pub mod guests;
+pub mod nested;
 pub mod programs;
 pub mod tidy;
 

@@ -35,6 +35,20 @@ pub fn tool(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Finds a foreign tool; without it says that the test is skipped, which is no failure: the product needs none of them.
+#[must_use]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test must say so where its reader looks"
+)]
+pub fn optional_tool(name: &str) -> Option<PathBuf> {
+    let found = tool(name);
+    if found.is_none() {
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
 fn candidates() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("FERROVIRT_PROGRAMS")
         .map(PathBuf::from)
