@@ -19,7 +19,8 @@ pub trait Bus {
     fn cr8(&mut self) -> u8;
     /// Sets the task priority (CR8), 0 to 15.
     fn set_cr8(&mut self, value: u8);
-    /// Answers CPUID. `state` carries what the answer depends on.
+    /// Answers CPUID. The CPU itself puts in what follows from its control registers (OSXSAVE, the size of
+    /// the XSAVE area in use).
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4];
     /// Whether an interrupt could be acknowledged now.
     fn interrupt_pending(&mut self) -> bool;
@@ -27,6 +28,8 @@ pub trait Bus {
     fn acknowledge_interrupt(&mut self) -> Option<u8>;
     /// Takes a pending NMI.
     fn take_nmi(&mut self) -> bool;
+    /// The guest moved its time stamp counter: it is now the host's plus `offset`, modulo 2^64.
+    fn tsc_offset_changed(&mut self, _offset: u64) {}
     /// Runs timers that are due; called whenever a slice of instructions is over.
     fn tick(&mut self);
 }

@@ -74,6 +74,7 @@ pub(crate) struct Msrs {
     pub(crate) mtrr_fixed: [u64; 11],
     pub(crate) mtrr_variable: [u64; 16],
     pub(crate) spec_ctrl: u64,
+    pub(crate) tsc_adjust: u64,
 }
 
 /// RFLAGS bits outside the six status flags.
@@ -169,6 +170,10 @@ pub(crate) struct Cpu {
     pub(crate) nmi_blocked: bool,
     pub(crate) halted: bool,
     pub(crate) shutdown: bool,
+    /// After INIT, before the start-up message.
+    pub(crate) wait_for_sipi: bool,
+    /// The running instruction entered a handler itself: no single-step trap comes after it.
+    pub(crate) skip_step: bool,
     pub(crate) segs: [Segment; 6],
     pub(crate) ldtr: Segment,
     pub(crate) tr: Segment,
@@ -295,6 +300,8 @@ impl Vcpu {
             nmi_blocked: false,
             halted: false,
             shutdown: false,
+            wait_for_sipi: false,
+            skip_step: false,
             segs: [Segment::default(); 6],
             ldtr: Segment::default(),
             tr: Segment::default(),

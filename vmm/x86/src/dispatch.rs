@@ -28,7 +28,9 @@ impl Vcpu {
         if cpu.bell.has_mail() {
             cpu.read_mail();
         }
+        cpu.fpu.enter_run();
         let exit = cpu.dispatch();
+        cpu.fpu.leave_run();
         cpu.bell.set_outside(true);
         cpu.bus = None;
         exit
@@ -49,22 +51,25 @@ impl Cpu {
             {
                 return exit;
             }
-            if self.halted {
-                return Exit::Halt;
-            }
-            self.step();
             if self.shutdown {
                 return Exit::Shutdown;
             }
+            if self.halted || self.wait_for_sipi {
+                return Exit::Halt;
+            }
+            self.step();
         }
     }
 
-    /// Runs one trace, or one instruction where every instruction needs a look.
+    /// Runs one trace, or one instruction where every instruction needs a look. An interrupt that the
+    /// shadow holds off is held off until the trace is over, which a guest cannot tell from later arrival.
     fn step(&mut self) {
-        let single = self.shadow || self.rflags & rflags::TF != 0;
-        let shadow = std::mem::take(&mut self.shadow);
         let stepping = self.rflags & rflags::TF != 0;
-        let found = if single || self.dr7 & 0xff != 0 {
+        if std::mem::take(&mut self.shadow) && self.interrupt_waiting {
+            self.bell.raise(ask::SELF);
+        }
+        self.skip_step = false;
+        let found = if stepping || self.dr7 & 0xff != 0 {
             self.single()
         } else {
             self.trace()
@@ -75,14 +80,13 @@ impl Cpu {
         }
         if let Some(fault) = self.fault.take() {
             self.deliver(fault);
-        } else if stepping && !self.shadow {
+        } else if stepping && !self.shadow && !self.skip_step {
             self.pending_debug |= 1 << 14;
         }
-        if self.pending_debug != 0 {
+        if self.pending_debug != 0 && !self.shadow {
             self.debug_trap();
         }
-        if shadow || single {
-            // What the shadow held off is looked at again.
+        if stepping {
             self.bell.raise(ask::SELF);
         }
     }
@@ -130,7 +134,7 @@ impl Cpu {
         if asked & ask::INTERRUPT != 0 {
             self.interrupt_waiting = true;
         }
-        if self.interrupt_waiting && !self.shadow {
+        if self.interrupt_waiting && !self.shadow && !self.shutdown && !self.wait_for_sipi {
             self.take_interrupt();
         }
         None

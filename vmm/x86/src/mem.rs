@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::cpu::{Cpu, SS, cr, rflags};
 use crate::fault::{Fault, vector};
@@ -126,12 +127,70 @@ impl Cpu {
 
     /// Reads as the processor itself does (descriptor tables, TSS): with supervisor rights.
     pub(crate) fn read_sys<T: Word>(&mut self, la: u64) -> Result<T, Fault> {
-        self.read_slow(la, crate::cpu::DS, class::KERNEL)
+        self.read_as(la, crate::cpu::DS, class::KERNEL)
     }
 
     /// Writes as the processor itself does.
     pub(crate) fn write_sys<T: Word>(&mut self, la: u64, value: T) -> Result<(), Fault> {
-        self.write_slow(la, crate::cpu::DS, class::KERNEL, value)
+        self.write_as(la, crate::cpu::DS, class::KERNEL, value)
+    }
+
+    /// Reads with the rights of `class`, whatever CPL is.
+    pub(crate) fn read_as<T: Word>(
+        &mut self,
+        la: u64,
+        seg: usize,
+        class: usize,
+    ) -> Result<T, Fault> {
+        let entry = self.tlb.entry(class, la);
+        if la.wrapping_add(T::SIZE - 1) & !0xfff | self.tlb_tag != entry.read {
+            return self.read_slow(la, seg, class);
+        }
+        let host = la.wrapping_add(entry.addend) as *const u8;
+        // SAFETY: the TLB vouches for the page, and the access stays inside it.
+        Ok(unsafe { peek(host) })
+    }
+
+    /// Writes with the rights of `class`, whatever CPL is.
+    pub(crate) fn write_as<T: Word>(
+        &mut self,
+        la: u64,
+        seg: usize,
+        class: usize,
+        value: T,
+    ) -> Result<(), Fault> {
+        let entry = self.tlb.entry(class, la);
+        if la.wrapping_add(T::SIZE - 1) & !0xfff | self.tlb_tag != entry.write {
+            return self.write_slow(la, seg, class, value);
+        }
+        let host = la.wrapping_add(entry.addend) as *mut u8;
+        // SAFETY: as in `read_as`.
+        unsafe { poke(host, value) };
+        Ok(())
+    }
+
+    /// Sets bits of a byte of a descriptor in one atomic step; gives the byte as it was.
+    pub(crate) fn set_bits_sys(&mut self, la: u64, bits: u8) -> Result<u8, Fault> {
+        let host = self.update_as(la, crate::cpu::DS, 1, class::KERNEL)?;
+        if host.is_null() {
+            let old = self.read_sys::<u8>(la)?;
+            self.write_sys(la, old | bits)?;
+            return Ok(old);
+        }
+        // SAFETY: `host` is one byte of RAM.
+        Ok(unsafe { AtomicU8::from_ptr(host) }.fetch_or(bits, Ordering::AcqRel))
+    }
+
+    /// Clears bits of a byte of a descriptor in one atomic step.
+    pub(crate) fn clear_bits_sys(&mut self, la: u64, bits: u8) -> Result<(), Fault> {
+        let host = self.update_as(la, crate::cpu::DS, 1, class::KERNEL)?;
+        if host.is_null() {
+            let old = self.read_sys::<u8>(la)?;
+            return self.write_sys(la, old & !bits);
+        }
+        // SAFETY: `host` is one byte of RAM.
+        unsafe { AtomicU8::from_ptr(host) }.fetch_and(!bits, Ordering::AcqRel);
+        Ok(())
     }
 
     /// The privilege class of ordinary data accesses now.
@@ -178,11 +237,19 @@ impl Cpu {
     }
 
     /// Checks what only the slow path checks: canonical form, alignment and watchpoints.
-    fn check_address(&mut self, la: u64, seg: usize, size: u64, write: bool) -> Result<u64, Fault> {
+    fn check_address(
+        &mut self,
+        la: u64,
+        seg: usize,
+        size: u64,
+        write: bool,
+        class: usize,
+    ) -> Result<u64, Fault> {
         let la = self.check_canonical(la, seg)?;
         self.check_canonical(la.wrapping_add(size - 1), seg)?;
         if size > 1
             && la & (size - 1).min(15) != 0
+            && class >= class::USER
             && self.cpl == 3
             && self.cr0 & cr::CR0_AM != 0
             && self.rflags & rflags::AC != 0
@@ -220,7 +287,7 @@ impl Cpu {
         seg: usize,
         class: usize,
     ) -> Result<T, Fault> {
-        let la = self.check_address(la, seg, T::SIZE, false)?;
+        let la = self.check_address(la, seg, T::SIZE, false, class)?;
         let mut bytes = [0; 16];
         let first = (0x1000 - (la & 0xfff)).min(T::SIZE) as usize;
         let one = self.page_for_read(la, class)?;
@@ -266,7 +333,7 @@ impl Cpu {
         class: usize,
         value: T,
     ) -> Result<(), Fault> {
-        let la = self.check_address(la, seg, T::SIZE, true)?;
+        let la = self.check_address(la, seg, T::SIZE, true, class)?;
         let mut bytes = [0; 16];
         value.put(&mut bytes);
         let first = (0x1000 - (la & 0xfff)).min(T::SIZE) as usize;
@@ -353,7 +420,7 @@ impl Cpu {
         // SAFETY: `self` is valid.
         let host = unsafe { hit_write(self, la, size) };
         if host.is_null() {
-            self.pointer_for_update_slow(la, seg, size)
+            self.update_as(la, seg, size, self.class())
         } else {
             Ok(host)
         }
@@ -361,16 +428,17 @@ impl Cpu {
 
     #[cold]
     #[inline(never)]
-    fn pointer_for_update_slow(
+    fn update_as(
         &mut self,
         la: u64,
         seg: usize,
         size: u64,
+        class: usize,
     ) -> Result<*mut u8, Fault> {
-        let la = self.check_address(la, seg, size, true)?;
-        let gpa = self.page_for_write(la, self.class())?;
+        let la = self.check_address(la, seg, size, true, class)?;
+        let gpa = self.page_for_write(la, class)?;
         if (la & 0xfff) + size > 0x1000 {
-            self.page_for_write(self.wrap(la + size - 1), self.class())?;
+            self.page_for_write(self.wrap(la + size - 1), class)?;
             return Ok(std::ptr::null_mut());
         }
         match self.memory.region(gpa) {

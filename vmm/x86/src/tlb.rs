@@ -86,6 +86,11 @@ impl Tlb {
         self.arrays[class].as_mut_ptr()
     }
 
+    /// The entry where the page of `la` would be.
+    pub(crate) fn entry(&self, class: usize, la: u64) -> &TlbEntry {
+        &self.arrays[class][(la >> 12) as usize & (ENTRIES - 1)]
+    }
+
     /// A number that no live entry has.
     pub(crate) fn fresh_tag(&mut self) -> u64 {
         if self.next_tag > TAG_LAST {
