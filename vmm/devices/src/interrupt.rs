@@ -9,6 +9,9 @@ pub trait IrqSink: Send + Sync {
     fn set_irq(&self, gsi: u32, level: bool);
 }
 
+/// Changes that one [`IrqLine::follow`] chases; more come from other callers, who chase their own.
+const MAX_FOLLOWS: usize = 64;
+
 /// One interrupt line, as handed to a device. Call it with no lock held.
 #[derive(Clone)]
 pub struct IrqLine {
@@ -30,6 +33,23 @@ impl IrqLine {
     /// Drives the line high or low.
     pub fn set_level(&self, level: bool) {
         self.sink.set_irq(self.gsi, level);
+    }
+
+    /// Drives the line to what `level` tells, and again until it has not changed meanwhile.
+    ///
+    /// A chip that several threads change calls this after each change, with no lock held: whoever
+    /// drives the line last has seen the last change.
+    pub fn follow(&self, level: impl Fn() -> bool) {
+        let mut driven = level();
+        self.set_level(driven);
+        for _ in 0..MAX_FOLLOWS {
+            let now = level();
+            if now == driven {
+                return;
+            }
+            driven = now;
+            self.set_level(driven);
+        }
     }
 
     /// Drives a rising and a falling edge.
