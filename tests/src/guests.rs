@@ -1,6 +1,10 @@
 //! The guest files that `images/build.sh` made.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use crate::skip;
 
@@ -68,10 +72,25 @@ impl Guests {
         self.folder.join("root.raw")
     }
 
-    /// The root disk as qcow2; copy it before writing.
+    /// The root disk as qcow2; copy it before writing. `None`, with the reason printed, where it was built without
+    /// qemu-img and is raw under that name.
     #[must_use]
-    pub fn root_qcow2(&self) -> PathBuf {
-        self.folder.join("root.qcow2")
+    #[expect(
+        clippy::print_stderr,
+        reason = "a skipped test must say so where its reader looks"
+    )]
+    pub fn root_qcow2(&self) -> Option<PathBuf> {
+        let path = self.folder.join("root.qcow2");
+        let mut magic = [0; 4];
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut magic));
+        if read.is_ok() && magic == *b"QFI\xfb" {
+            return Some(path);
+        }
+        eprintln!(
+            "skipped: {} is no qcow2: it was built without qemu-img",
+            path.display()
+        );
+        None
     }
 
     /// The folder of OCI layouts that the demo manifest names.
