@@ -32,6 +32,38 @@ pub(crate) struct HostFile {
     file: File,
     direct: Option<File>,
     block_device: bool,
+    /// What was done to the file, so that tests can replay it with a crash in between.
+    #[cfg(test)]
+    pub(crate) journal: std::sync::Arc<journal::Journal>,
+}
+
+/// A record of changes to a file.
+#[cfg(test)]
+pub(crate) mod journal {
+    use std::sync::Mutex;
+
+    /// One change.
+    #[derive(Debug, Clone)]
+    pub(crate) enum Step {
+        Write { offset: u64, bytes: Vec<u8> },
+        Zero { offset: u64, len_bytes: u64 },
+        SetLen { len_bytes: u64 },
+        Sync,
+    }
+
+    /// The changes, if somebody wants them.
+    #[derive(Debug, Default)]
+    pub(crate) struct Journal {
+        pub(crate) steps: Mutex<Option<Vec<Step>>>,
+    }
+
+    impl Journal {
+        pub(super) fn note(&self, step: impl FnOnce() -> Step) {
+            if let Some(steps) = &mut *self.steps.lock().unwrap() {
+                steps.push(step());
+            }
+        }
+    }
 }
 
 impl HostFile {
@@ -64,6 +96,8 @@ impl HostFile {
             file,
             direct,
             block_device: kind.is_block_device(),
+            #[cfg(test)]
+            journal: std::sync::Arc::default(),
         })
     }
 
@@ -74,6 +108,8 @@ impl HostFile {
             file,
             direct: None,
             block_device: false,
+            #[cfg(test)]
+            journal: std::sync::Arc::default(),
         }
     }
 
@@ -171,6 +207,11 @@ impl HostFile {
 
     /// Writes all of `buf` from `offset` on.
     pub(crate) fn write_all(&self, offset: u64, buf: &[u8]) -> Result<(), DiskError> {
+        #[cfg(test)]
+        self.journal.note(|| journal::Step::Write {
+            offset,
+            bytes: buf.to_vec(),
+        });
         let written = match &self.direct {
             Some(file) if is_direct(offset, buf.len()) => write_direct(file, offset, buf),
             _ => self.file.write_all_at(buf, offset),
@@ -180,11 +221,15 @@ impl HostFile {
 
     /// Makes everything written so far survive a power failure.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        #[cfg(test)]
+        self.journal.note(|| journal::Step::Sync);
         self.file.sync_data().map_err(|e| self.failed("sync", 0, e))
     }
 
     /// Sets the size; what is added reads as zeroes and takes no room.
     pub(crate) fn set_len(&self, len_bytes: u64) -> Result<(), DiskError> {
+        #[cfg(test)]
+        self.journal.note(|| journal::Step::SetLen { len_bytes });
         self.file
             .set_len(len_bytes)
             .map_err(|e| self.failed("resize", len_bytes, e))
@@ -243,9 +288,17 @@ impl HostFile {
         let (Ok(start), Ok(len)) = (i64::try_from(offset), i64::try_from(len_bytes)) else {
             return Err(self.failed(operation, offset, ErrorKind::InvalidInput.into()));
         };
+        #[cfg(test)]
+        self.journal
+            .note(|| journal::Step::Zero { offset, len_bytes });
         loop {
             return match fallocate(&self.file, flags, start, len) {
-                Ok(()) => Ok(true),
+                Ok(()) => {
+                    #[cfg(test)]
+                    self.journal
+                        .note(|| journal::Step::Zero { offset, len_bytes });
+                    Ok(true)
+                }
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => Ok(false),
                 Err(errno) => Err(self.failed(operation, offset, errno.into())),
