@@ -18,6 +18,7 @@
 
 pub mod bus;
 pub mod code_map;
+pub mod cpuid;
 pub mod memory;
 
 mod cpu;
