@@ -1,5 +1,8 @@
 //! A file or block device of the host, with errors that say what was tried where.
 
+#[cfg(test)]
+pub(crate) mod journal;
+
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -35,35 +38,6 @@ pub(crate) struct HostFile {
     /// What was done to the file, so that tests can replay it with a crash in between.
     #[cfg(test)]
     pub(crate) journal: std::sync::Arc<journal::Journal>,
-}
-
-/// A record of changes to a file.
-#[cfg(test)]
-pub(crate) mod journal {
-    use std::sync::Mutex;
-
-    /// One change.
-    #[derive(Debug, Clone)]
-    pub(crate) enum Step {
-        Write { offset: u64, bytes: Vec<u8> },
-        Zero { offset: u64, len_bytes: u64 },
-        SetLen { len_bytes: u64 },
-        Sync,
-    }
-
-    /// The changes, if somebody wants them.
-    #[derive(Debug, Default)]
-    pub(crate) struct Journal {
-        pub(crate) steps: Mutex<Option<Vec<Step>>>,
-    }
-
-    impl Journal {
-        pub(super) fn note(&self, step: impl FnOnce() -> Step) {
-            if let Some(steps) = &mut *self.steps.lock().unwrap() {
-                steps.push(step());
-            }
-        }
-    }
 }
 
 impl HostFile {

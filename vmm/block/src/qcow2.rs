@@ -29,6 +29,7 @@ mod metadata;
 mod refcount;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
