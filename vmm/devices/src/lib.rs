@@ -7,8 +7,12 @@
 pub mod acpi_pm;
 pub mod apic;
 pub mod bus;
+pub mod chipset;
 pub mod clock;
+#[cfg(test)]
+mod conformance;
 pub mod debug_ports;
+pub mod drive;
 pub mod fw_cfg;
 mod guest_log;
 pub mod interrupt;

@@ -1,8 +1,12 @@
 //! PCI: functions, configuration space, MSI-X, and the bus with its bridges.
 
+pub mod bus;
 pub mod config_space;
+pub mod host;
+pub mod lpc;
 pub mod msix;
 
+pub use bus::{PciAddress, PciBus, PciError};
 pub use config_space::{ConfigSpace, ConfigSpaceState, Identity, LayoutError, Pin};
 pub use msix::{Msix, MsixPlacement, MsixState};
 
