@@ -25,6 +25,7 @@ mod event;
 mod pci;
 mod registers;
 mod ring;
+mod rng;
 mod signal;
 mod spec;
 mod worker;
@@ -36,6 +37,7 @@ pub use blk::{Blk, BlkOptions, DiskAction, DiskEvent, ErrorPolicy};
 pub use chain::{Chain, Segments};
 pub use pci::{NOTIFY_BAR, VirtioPci, VirtioPciError, VirtioPciOptions};
 pub use ring::{Ring, RingError, Rings, Served};
+pub use rng::Rng;
 pub use signal::ConfigChange;
 pub use worker::{QueueWorker, Turn, WorkerPlan};
 

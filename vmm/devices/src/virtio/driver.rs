@@ -58,12 +58,12 @@ impl Interrupts {
     /// Waits until `done`, which is asked again after each interrupt.
     pub(super) fn wait_until(&self, mut done: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        let mut seen = self.seen.lock().unwrap();
         while !done() {
             assert!(Instant::now() < deadline, "the device does not answer");
-            // Some changes come without an interrupt: look again soon.
-            let wait = Duration::from_millis(5);
-            seen = self.change.wait_timeout(seen, wait).unwrap().0;
+            // What changed between the question and the lock is seen a little later.
+            let seen = self.seen.lock().unwrap();
+            let wait = Duration::from_millis(2);
+            drop(self.change.wait_timeout(seen, wait).unwrap());
         }
     }
 }
