@@ -157,6 +157,8 @@ pub(crate) struct Cpu {
     pub(crate) seg_base: [u64; 8],
     /// What stopped the running trace, if it was a fault.
     pub(crate) fault: Option<Fault>,
+    /// A value on its way to or from a slow path of an access to memory.
+    pub(crate) parked: u128,
     /// RIP, while the dispatcher runs.
     pub(crate) rip: u64,
     /// RFLAGS but for the six status flags.
@@ -289,6 +291,7 @@ impl Vcpu {
             jump_tag: 0,
             seg_base: [0; 8],
             fault: None,
+            parked: 0,
             rip: 0xfff0,
             rflags: rflags::FIXED,
             cpl: 0,

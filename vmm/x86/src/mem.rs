@@ -99,14 +99,124 @@ pub(crate) unsafe fn hit_write(cpu: *const Cpu, la: u64, size: u64) -> *mut u8 {
     }
 }
 
+/// A slow path that [`Cpu::aside`] takes; what goes in and out is in [`Cpu::parked`], a fault in
+/// [`Cpu::fault`]. Gives whether it went well.
+pub(crate) type Aside = extern "C" fn(cpu: &mut Cpu, la: u64, seg: usize, size: u64) -> bool;
+
+extern "C" fn read_aside<T: Word>(cpu: &mut Cpu, la: u64, seg: usize, _size: u64) -> bool {
+    let class = cpu.class();
+    let value = cpu.read_slow::<T>(la, seg, class);
+    cpu.settle(value)
+}
+
+extern "C" fn write_aside<T: Word>(cpu: &mut Cpu, la: u64, seg: usize, _size: u64) -> bool {
+    let (class, value) = (cpu.class(), cpu.parked_value::<T>());
+    let done = cpu.write_slow(la, seg, class, value);
+    cpu.settle(done.map(|()| 0u64))
+}
+
+extern "C" fn update_aside(cpu: &mut Cpu, la: u64, seg: usize, size: u64) -> bool {
+    let class = cpu.class();
+    let host = cpu.update_as(la, seg, size, class);
+    cpu.settle(host.map(|host| host as u64))
+}
+
+/// Calls the [`Aside`] in RAX with the arguments in RDI, R10, R11 and RCX, and keeps all general
+/// registers but RAX as they are.
+#[unsafe(naked)]
+unsafe extern "C" fn keep_registers() {
+    std::arch::naked_asm!(
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "push rdi",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "push rbp",
+        "mov rbp, rsp",
+        "and rsp, -16",
+        "mov rsi, r10",
+        "mov rdx, r11",
+        "call rax",
+        "mov rsp, rbp",
+        "pop rbp",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "ret",
+    )
+}
+
 impl Cpu {
+    /// Takes a slow path without the registers of the fast one being saved on both: to the compiler it
+    /// is one instruction that changes RAX.
+    #[inline(always)]
+    pub(crate) fn aside(
+        &mut self,
+        la: u64,
+        seg: usize,
+        size: u64,
+        slow: Aside,
+    ) -> Result<(), Fault> {
+        let good: u64;
+        // SAFETY: the red zone is skipped, and the callee keeps all other general registers and aligns
+        // its stack; it gets what its signature asks for.
+        unsafe {
+            std::arch::asm!(
+                "lea rsp, [rsp - 128]", "call {keep}", "lea rsp, [rsp + 128]",
+                keep = sym keep_registers,
+                inout("rax") slow as usize => good,
+                in("rdi") std::ptr::from_mut(self), in("r10") la, in("r11") seg, in("rcx") size,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _,
+                out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _,
+                out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _, out("xmm14") _,
+                out("xmm15") _, options(nostack)
+            );
+        }
+        if good & 0xff != 0 {
+            return Ok(());
+        }
+        Err(self.fault.take().unwrap_or(Fault::GP0))
+    }
+
+    /// Ends an [`Aside`] with its result.
+    pub(crate) fn settle<T: Word>(&mut self, result: Result<T, Fault>) -> bool {
+        match result {
+            Ok(value) => self.park(value),
+            Err(fault) => self.fault = Some(fault),
+        }
+        result.is_ok()
+    }
+
+    /// Leaves a value for an [`Aside`].
+    #[inline(always)]
+    pub(crate) fn park<T: Word>(&mut self, value: T) {
+        // SAFETY: no `Word` is wider than `parked`.
+        unsafe { (&raw mut self.parked).cast::<T>().write(value) };
+    }
+
+    /// The value that was left by, or for, an [`Aside`].
+    #[inline(always)]
+    pub(crate) fn parked_value<T: Word>(&self) -> T {
+        // SAFETY: no `Word` is wider than `parked`, and any bits are a valid integer.
+        unsafe { (&raw const self.parked).cast::<T>().read() }
+    }
+
     /// Reads at a linear address with the current privilege. `seg` decides #SS or #GP.
     #[inline(always)]
     pub(crate) fn read<T: Word>(&mut self, la: u64, seg: usize) -> Result<T, Fault> {
         // SAFETY: `self` is valid.
         let host = unsafe { hit_read(self, la, T::SIZE) };
         if host.is_null() {
-            return self.read_slow(la, seg, self.class());
+            self.aside(la, seg, T::SIZE, read_aside::<T>)?;
+            return Ok(self.parked_value());
         }
         // SAFETY: the TLB vouches for the page, and the access stays inside it.
         Ok(unsafe { peek(host) })
@@ -118,7 +228,8 @@ impl Cpu {
         // SAFETY: `self` is valid.
         let host = unsafe { hit_write(self, la, T::SIZE) };
         if host.is_null() {
-            return self.write_slow(la, seg, self.class(), value);
+            self.park(value);
+            return self.aside(la, seg, T::SIZE, write_aside::<T>);
         }
         // SAFETY: as in `read`.
         unsafe { poke(host, value) };
@@ -420,7 +531,8 @@ impl Cpu {
         // SAFETY: `self` is valid.
         let host = unsafe { hit_write(self, la, size) };
         if host.is_null() {
-            self.update_as(la, seg, size, self.class())
+            self.aside(la, seg, size, update_aside)?;
+            Ok(self.parked_value::<u64>() as *mut u8)
         } else {
             Ok(host)
         }

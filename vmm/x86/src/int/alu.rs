@@ -193,24 +193,30 @@ fn into_memory<A: Binary<T>, T: Width, E: Ea, S: Source<T>, const LOCKED: bool>(
     let b = S::get(cpu, op)?;
     let host = cpu.pointer_for_update(la, usize::from(op.seg), T::SIZE)?;
     if host.is_null() {
-        return into_memory_slow::<A, T>(cpu, op, la, b);
+        cpu.park(b);
+        return cpu.aside(la, usize::from(op.seg), T::SIZE, into_memory_aside::<A, T>);
     }
     // SAFETY: `pointer_for_update` vouches for the range.
     cpu.status = unsafe { A::run_at(host, b, cpu.status, LOCKED) };
     Ok(())
 }
 
-#[cold]
-#[inline(never)]
-fn into_memory_slow<A: Binary<T>, T: Width>(cpu: &mut Cpu, op: &Op, la: u64, b: T) -> Done {
-    let mut status = cpu.status;
-    cpu.modify(la, usize::from(op.seg), &mut |a| {
+extern "C" fn into_memory_aside<A: Binary<T>, T: Width>(
+    cpu: &mut Cpu,
+    la: u64,
+    seg: usize,
+    _size: u64,
+) -> bool {
+    let (b, mut status) = (cpu.parked_value::<T>(), cpu.status);
+    let done = cpu.modify(la, seg, &mut |a| {
         let (result, after) = A::run(a, b, status);
         status = after;
         result
-    })?;
-    cpu.status = status;
-    Ok(())
+    });
+    if done.is_ok() {
+        cpu.status = status;
+    }
+    cpu.settle(done.map(|()| 0u64))
 }
 
 #[inline(always)]
@@ -226,24 +232,29 @@ fn on_memory<A: Unary<T>, T: Width, E: Ea, const LOCKED: bool>(cpu: &mut Cpu, op
     let la = E::linear(cpu, op, T::SIZE, true)?;
     let host = cpu.pointer_for_update(la, usize::from(op.seg), T::SIZE)?;
     if host.is_null() {
-        return on_memory_slow::<A, T>(cpu, op, la);
+        return cpu.aside(la, usize::from(op.seg), T::SIZE, on_memory_aside::<A, T>);
     }
     // SAFETY: `pointer_for_update` vouches for the range.
     cpu.status = unsafe { A::run_at(host, cpu.status, LOCKED) };
     Ok(())
 }
 
-#[cold]
-#[inline(never)]
-fn on_memory_slow<A: Unary<T>, T: Width>(cpu: &mut Cpu, op: &Op, la: u64) -> Done {
+extern "C" fn on_memory_aside<A: Unary<T>, T: Width>(
+    cpu: &mut Cpu,
+    la: u64,
+    seg: usize,
+    _size: u64,
+) -> bool {
     let mut status = cpu.status;
-    cpu.modify(la, usize::from(op.seg), &mut |a| {
+    let done = cpu.modify(la, seg, &mut |a| {
         let (result, after) = A::run(a, status);
         status = after;
         result
-    })?;
-    cpu.status = status;
-    Ok(())
+    });
+    if done.is_ok() {
+        cpu.status = status;
+    }
+    cpu.settle(done.map(|()| 0u64))
 }
 
 /// XOR or SUB of a register with itself.
