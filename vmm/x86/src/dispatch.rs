@@ -93,10 +93,10 @@ impl Cpu {
 
     fn trace(&mut self) -> Result<*const Op, crate::fault::Fault> {
         let known = self.remembered(self.rip);
-        if known.is_null() {
-            self.trace_at_rip()
-        } else {
-            Ok(known)
+        // SAFETY: what the jump cache holds is null or a record that is alive, if perhaps stale.
+        match unsafe { known.as_ref() } {
+            Some(first) if !first.is_stale() => Ok(known),
+            _ => self.trace_at_rip(),
         }
     }
 

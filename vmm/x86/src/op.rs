@@ -181,7 +181,7 @@ unsafe fn take_unlinked(cpu: *mut Cpu, op: *const Op, rip: u64) {
     let (state, record) = unsafe { (&mut *cpu, &*op) };
     if record.imm == 0
         && record.extra == LINKABLE
-        && record.run as usize != stale as *const () as usize
+        && !record.is_stale()
         && let Some(first) = state.link_target(rip)
     {
         // SAFETY: records live in the arena of this CPU, which only this thread changes.
@@ -392,6 +392,11 @@ pub(crate) fn register_offset(register: Register) -> u8 {
 }
 
 impl Op {
+    /// Whether the code of this record has changed since it was decoded.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.run as usize == stale as *const () as usize
+    }
+
     /// A record without operands; the trace builder fills `off`, `len` and `count`.
     pub(crate) fn new(run: Handler) -> Self {
         let zero = ZERO as u8 * 8;
