@@ -1,6 +1,6 @@
 //! Disk images: raw, qcow2, overlays and ISO 9660.
 //!
-//! [`open`] gives a [`Disk`] for a raw or qcow2 image in a file or on a block device, [`overlay`] puts a
+//! [`open()`] gives a [`Disk`] for a raw or qcow2 image in a file or on a block device, [`overlay`] puts a
 //! copy-on-write layer over a disk that must stay as it is, [`create_empty`] makes a sparse new image,
 //! and [`iso9660`] writes the small read-only volumes that carry configuration into a guest.
 //!

@@ -128,7 +128,8 @@ pub enum OpenError {
 ///
 /// A qcow2 image may name a backing file. That file is opened, read-only, only if `follow_backing`
 /// is set; a backing file whose format the image does not record is probed, and may then not name
-/// another one itself. A writable qcow2 image is locked against a second user.
+/// another one itself. A writable qcow2 image is locked against a second user, and refused if it is
+/// marked dirty or corrupt; for reading such an image opens, for its mapping is what there is.
 ///
 /// # Errors
 /// Every [`OpenError`] except [`OpenError::Create`].

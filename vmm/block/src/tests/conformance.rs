@@ -281,6 +281,22 @@ fn writes_survive_reopening() {
 }
 
 #[test]
+fn a_write_through_needs_no_flush() {
+    let dir = dir();
+    let (path, copy) = (image(&dir, "disk.qcow2"), image(&dir, "copy.qcow2"));
+    create_empty(&path, LEN, Format::Qcow2).unwrap();
+    let options = OpenOptions {
+        cache: CacheMode::Writethrough,
+        ..OpenOptions::default()
+    };
+    let disk = open(&path, &options).unwrap();
+    disk.write_at(70_000, b"at once").unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    let copied = open(&copy, &OpenOptions::default()).unwrap();
+    assert_eq!(read(&*copied, 70_000, 7), b"at once");
+}
+
+#[test]
 fn a_writable_qcow2_image_has_one_user() {
     let dir = dir();
     let path = image(&dir, "disk.qcow2");
