@@ -98,6 +98,20 @@ pub(crate) mod rflags {
     pub(crate) const VIP: u64 = 1 << 20;
     pub(crate) const ID: u64 = 1 << 21;
     pub(crate) const STATUS: u64 = CF | PF | AF | ZF | SF | OF;
+    /// Everything that exists.
+    pub(crate) const KNOWN: u64 = STATUS
+        | FIXED
+        | TF
+        | IF
+        | DF
+        | IOPL
+        | NT
+        | RF
+        | VM
+        | AC
+        | VIF
+        | VIP
+        | ID;
 }
 
 /// Control register bits.
@@ -114,7 +128,6 @@ pub(crate) mod cr {
     pub(crate) const CR0_CD: u64 = 1 << 30;
     pub(crate) const CR0_PG: u64 = 1 << 31;
     pub(crate) const CR4_VME: u64 = 1;
-    pub(crate) const CR4_PVI: u64 = 1 << 1;
     pub(crate) const CR4_TSD: u64 = 1 << 2;
     pub(crate) const CR4_DE: u64 = 1 << 3;
     pub(crate) const CR4_PSE: u64 = 1 << 4;
@@ -332,6 +345,8 @@ impl Vcpu {
         });
         cpu.tlb_tag = cpu.tlb.fresh_tag();
         cpu.class_changed();
-        Self { cpu }
+        let mut vcpu = Self { cpu };
+        vcpu.reset();
+        vcpu
     }
 }

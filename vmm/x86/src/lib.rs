@@ -36,7 +36,8 @@ mod state;
 mod system;
 mod tlb;
 mod trace;
+mod vcpu;
 
 pub use bus::{Bus, Exit};
 pub use cpu::Vcpu;
-pub use state::CpuState;
+pub use state::{CpuState, Segment, StateError, TableRegister};

@@ -70,3 +70,14 @@ pub struct CpuState {
     /// Further NMIs are held off until IRET.
     pub nmi_blocked: bool,
 }
+
+/// Why a state cannot be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The field holds what no CPU could.
+    #[error("field {0} holds a value that no CPU can have")]
+    Field(&'static str),
+    /// The MSR of this index does.
+    #[error("MSR {0:#x} holds a value that no CPU can have")]
+    Msr(u32),
+}

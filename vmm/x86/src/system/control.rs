@@ -9,7 +9,7 @@ use crate::seg::load::is_canonical;
 use crate::system::operand::{read_rm16, set_width, write_rm};
 
 /// Bits of CR4 that exist here.
-const CR4_KNOWN: u64 = cr::CR4_TSD
+pub(crate) const CR4_KNOWN: u64 = cr::CR4_TSD
     | cr::CR4_DE
     | cr::CR4_PSE
     | cr::CR4_PAE
@@ -38,14 +38,15 @@ const CR0_KNOWN: u64 = cr::CR0_PE
     | cr::CR0_CD
     | cr::CR0_PG;
 
-const EFER_KNOWN: u64 = cr::EFER_SCE | cr::EFER_LME | cr::EFER_LMA | cr::EFER_NXE;
+/// Bits of EFER that exist.
+pub(crate) const EFER_KNOWN: u64 = cr::EFER_SCE | cr::EFER_LME | cr::EFER_LMA | cr::EFER_NXE;
 
 /// DR7 bits that read as one and as zero.
-const DR7_ONES: u64 = 0x400;
+pub(crate) const DR7_ONES: u64 = 0x400;
 const DR7_ZEROS: u64 = 0xd800;
 const DR7_GD: u64 = 1 << 13;
 /// DR6 bits that read as one and as zero.
-const DR6_ONES: u64 = 0xffff_0ff0;
+pub(crate) const DR6_ONES: u64 = 0xffff_0ff0;
 const DR6_ZEROS: u64 = 0x1000;
 const DR6_BD: u64 = 1 << 13;
 

@@ -32,6 +32,7 @@ pub(crate) const MTRR_FIXED: [u32; 11] = [
 /// The first of the variable-range MTRRs: base and mask of eight ranges.
 pub(crate) const MTRR_VARIABLE: u32 = 0x200;
 
+const FEATURE_CONTROL: u32 = 0x3a;
 const PRED_CMD: u32 = 0x49;
 const MTRR_CAP: u32 = 0xfe;
 /// Eight variable ranges, the fixed ones, write combining.
@@ -49,6 +50,18 @@ const HWCR_VALUE: u64 = 1 << 24;
 const DE_CFG_VALUE: u64 = 2;
 /// Update level of the microcode, in the upper half where Intel has it and in the lower where AMD has.
 const MICROCODE: u64 = 0x0a00_11d1_0a00_11d1;
+
+/// The MSRs that a CPU's state carries.
+pub(crate) fn held() -> impl Iterator<Item = u32> {
+    let plain = [
+        TSC, TSC_ADJUST, SPEC_CTRL, SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, MISC_ENABLE, PAT,
+        MTRR_DEF_TYPE, STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE, TSC_AUX,
+    ];
+    plain
+        .into_iter()
+        .chain(MTRR_FIXED)
+        .chain(MTRR_VARIABLE..MTRR_VARIABLE + 16)
+}
 
 /// MSRs that read as a constant and ignore writes.
 fn constant(index: u32) -> Option<u64> {
@@ -76,15 +89,12 @@ fn constant(index: u32) -> Option<u64> {
 }
 
 impl Cpu {
-    /// The value of an MSR; `None` is #GP.
-    pub(crate) fn msr(&mut self, index: u32) -> Option<u64> {
+    /// The value of an MSR that the core holds.
+    pub(crate) fn held_msr(&self, index: u32) -> Option<u64> {
         Some(match index {
             TSC => self.tsc(),
             TSC_ADJUST => self.msr.tsc_adjust,
             SPEC_CTRL => self.msr.spec_ctrl,
-            0x3a => FEATURE_CONTROL_VALUE,
-            PRED_CMD => return None,
-            MTRR_CAP => MTRR_CAP_VALUE,
             SYSENTER_CS => self.msr.sysenter_cs,
             SYSENTER_ESP => self.msr.sysenter_esp,
             SYSENTER_EIP => self.msr.sysenter_eip,
@@ -100,39 +110,35 @@ impl Cpu {
             GS_BASE => self.segs[GS].base,
             KERNEL_GS_BASE => self.msr.kernel_gs_base,
             TSC_AUX => self.msr.tsc_aux,
-            _ => return self.rare_msr(index),
+            _ => {
+                let variable = index.wrapping_sub(MTRR_VARIABLE) as usize;
+                let fixed = || MTRR_FIXED.iter().position(|&m| m == index);
+                return match self.msr.mtrr_variable.get(variable) {
+                    Some(value) => Some(*value),
+                    None => fixed().map(|n| self.msr.mtrr_fixed[n]),
+                };
+            }
         })
     }
 
-    fn rare_msr(&mut self, index: u32) -> Option<u64> {
-        let variable = index.wrapping_sub(MTRR_VARIABLE) as usize;
-        if let Some(value) = self.msr.mtrr_variable.get(variable) {
-            return Some(*value);
+    /// The value of an MSR; `None` is #GP.
+    fn msr(&mut self, index: u32) -> Option<u64> {
+        match index {
+            FEATURE_CONTROL => Some(FEATURE_CONTROL_VALUE),
+            MTRR_CAP => Some(MTRR_CAP_VALUE),
+            PRED_CMD => None,
+            _ => self
+                .held_msr(index)
+                .or_else(|| constant(index))
+                .or_else(|| self.on_board(|bus| bus.msr_read(index))),
         }
-        if let Some(n) = MTRR_FIXED.iter().position(|&m| m == index) {
-            return Some(self.msr.mtrr_fixed[n]);
-        }
-        constant(index).or_else(|| self.on_board(|bus| bus.msr_read(index)))
     }
 
-    /// Sets an MSR; `None` is #GP.
-    pub(crate) fn set_msr(&mut self, index: u32, value: u64) -> Option<()> {
+    /// Sets an MSR that the core holds, other than the time stamp counter's; `None` is #GP.
+    pub(crate) fn set_held_msr(&mut self, index: u32, value: u64) -> Option<()> {
         let canonical = is_canonical(value);
         match index {
-            TSC => {
-                let delta = value.wrapping_sub(self.tsc());
-                self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(delta);
-                self.move_tsc(delta);
-            }
-            TSC_ADJUST => {
-                let delta = value.wrapping_sub(self.msr.tsc_adjust);
-                self.msr.tsc_adjust = value;
-                self.move_tsc(delta);
-            }
             SPEC_CTRL if value & !SPEC_CTRL_KNOWN == 0 => self.msr.spec_ctrl = value,
-            // A barrier of predictors that do not exist.
-            PRED_CMD if value & !1 == 0 => {}
-            SPEC_CTRL | PRED_CMD | MTRR_CAP | 0x3a => return None,
             SYSENTER_CS => self.msr.sysenter_cs = value & 0xffff_ffff,
             SYSENTER_ESP if canonical => self.msr.sysenter_esp = value,
             SYSENTER_EIP if canonical => self.msr.sysenter_eip = value,
@@ -148,23 +154,42 @@ impl Cpu {
             GS_BASE if canonical => self.set_base(GS, value),
             KERNEL_GS_BASE if canonical => self.msr.kernel_gs_base = value,
             TSC_AUX if value >> 32 == 0 => self.msr.tsc_aux = value,
-            SYSENTER_ESP | SYSENTER_EIP | PAT | LSTAR | CSTAR | FS_BASE | GS_BASE
-            | KERNEL_GS_BASE | TSC_AUX => return None,
-            _ => return self.set_rare_msr(index, value),
+            _ => {
+                let variable = index.wrapping_sub(MTRR_VARIABLE) as usize;
+                if let Some(slot) = self.msr.mtrr_variable.get_mut(variable) {
+                    *slot = value;
+                } else {
+                    let n = MTRR_FIXED.iter().position(|&m| m == index)?;
+                    self.msr.mtrr_fixed[n] = value;
+                }
+            }
         }
         Some(())
     }
 
-    fn set_rare_msr(&mut self, index: u32, value: u64) -> Option<()> {
-        let variable = index.wrapping_sub(MTRR_VARIABLE) as usize;
-        if let Some(slot) = self.msr.mtrr_variable.get_mut(variable) {
-            *slot = value;
-        } else if let Some(n) = MTRR_FIXED.iter().position(|&m| m == index) {
-            self.msr.mtrr_fixed[n] = value;
-        } else if constant(index).is_none() {
-            let done = self.on_board(|bus| bus.msr_write(index, value));
-            self.look_for_interrupts();
-            return done;
+    /// Sets an MSR; `None` is #GP.
+    fn set_msr(&mut self, index: u32, value: u64) -> Option<()> {
+        match index {
+            TSC => {
+                let delta = value.wrapping_sub(self.tsc());
+                self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(delta);
+                self.move_tsc(delta);
+            }
+            TSC_ADJUST => {
+                let delta = value.wrapping_sub(self.msr.tsc_adjust);
+                self.msr.tsc_adjust = value;
+                self.move_tsc(delta);
+            }
+            // A barrier of predictors that do not exist.
+            PRED_CMD if value & !1 == 0 => {}
+            PRED_CMD | MTRR_CAP | FEATURE_CONTROL => return None,
+            _ if self.held_msr(index).is_some() => return self.set_held_msr(index, value),
+            _ if constant(index).is_some() => {}
+            _ => {
+                let done = self.on_board(|bus| bus.msr_write(index, value));
+                self.look_for_interrupts();
+                return done;
+            }
         }
         Some(())
     }
