@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::field::{FieldError, FieldPath};
 use crate::vmi::Vmi;
 
-pub use memory::{MAX_GUEST_MEMORY_BYTES, MIN_GUEST_MEMORY_BYTES};
+pub use memory::{MAX_GUEST_MEMORY_BYTES, MIN_GUEST_MEMORY_BYTES, guest_memory_path};
 
 /// Most processors of a machine.
 pub const MAX_VCPUS: u64 = 64;

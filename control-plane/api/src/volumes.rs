@@ -50,7 +50,7 @@ object! {
     pub struct HostDisk {
         /// Absolute path.
         pub path: String,
-        /// `Disk` must exist, `DiskOrCreate` is made when absent.
+        /// `Disk` (or empty) must exist, `DiskOrCreate` is made when absent.
         #[serde(rename = "type")]
         pub disk_type: String,
         /// Size of a file that is made.

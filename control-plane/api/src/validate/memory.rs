@@ -47,8 +47,8 @@ pub(super) fn check(domain: &DomainSpec, findings: &mut Findings) {
     check_resources(domain, bytes, findings);
 }
 
-/// The field that guest memory was taken from.
-fn guest_memory_path(domain: &DomainSpec) -> FieldPath {
+/// Returns the field that guest memory was taken from by defaulting, for messages about its size.
+pub fn guest_memory_path(domain: &DomainSpec) -> FieldPath {
     let guest = domain
         .memory
         .as_ref()

@@ -227,7 +227,10 @@ fn volume_sources_are_checked() {
             json!({"hostDisk": {"path": "a", "type": "Disk"}}),
             ".hostDisk.path",
         ),
-        (json!({"hostDisk": {"path": "/a"}}), ".hostDisk.type"),
+        (
+            json!({"hostDisk": {"path": "/a", "capacity": "1Gi"}}),
+            ".hostDisk.capacity",
+        ),
         (
             json!({"hostDisk": {"path": "/a", "type": "File"}}),
             ".hostDisk.type",

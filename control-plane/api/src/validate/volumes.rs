@@ -163,16 +163,10 @@ fn check_host_disk(source: &HostDisk, path: &FieldPath, findings: &mut Findings)
     );
     firmware::absolute(findings, path.child("path"), &source.path);
     let kinds = [HOST_DISK_EXISTS, HOST_DISK_EXISTS_OR_CREATE];
-    required(
-        findings,
-        path.child("type"),
-        &source.disk_type,
-        "use Disk or DiskOrCreate",
-    );
     findings.one_of(path.child("type"), &source.disk_type, &kinds);
     let creates = source.disk_type == HOST_DISK_EXISTS_OR_CREATE;
     check_capacity(source.capacity.as_ref(), creates, path, findings);
-    if source.capacity.is_some() && source.disk_type == HOST_DISK_EXISTS {
+    if source.capacity.is_some() && !creates {
         findings.add(
             path.child("capacity"),
             "only a DiskOrCreate has a capacity: remove it or change type",

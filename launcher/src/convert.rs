@@ -1,0 +1,305 @@
+//! From an instance to a machine: pure functions, so that what a manifest means can be read off a test.
+
+use std::path::PathBuf;
+
+use api::devices::Disk;
+use api::domain::{Chassis, Cpu, DomainSpec, Firmware};
+use api::validate::guest_memory_path;
+use api::{FieldError, FieldPath, Vmi};
+use block::CacheMode;
+use uuid::Uuid;
+use vmm::config::{
+    Accel, BootSource, CpuConfig, DiskConfig, MachineConfig, MemoryConfig, SmbiosConfig,
+};
+
+use crate::support::{self, Remarks};
+use crate::volumes::ResolvedVolumes;
+
+/// Guest memory comes in whole MiB.
+const MIB: u64 = 1 << 20;
+/// Longest serial number that virtio can tell (virtio 1.3 §5.2.6, `VIRTIO_BLK_T_GET_ID`).
+const MAX_SERIAL_LEN: usize = 20;
+/// What guests of KubeVirt read from SMBIOS; cloud-init and systemd look for it.
+const MANUFACTURER: &str = "KubeVirt";
+const PRODUCT: &str = "None";
+/// CPU models that mean the host's own.
+const HOST_MODELS: [&str; 3] = ["", "host-model", "host-passthrough"];
+
+/// What a conversion needs to know of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Which CPU back end runs the machine.
+    pub accel: Accel,
+    /// Firmware of machines without `kernelBoot`.
+    pub bios: Option<PathBuf>,
+    /// Memory of the host, bytes.
+    pub memory_bytes: u64,
+}
+
+/// A machine, and what is to be said about the instance it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Converted {
+    /// The machine.
+    pub config: MachineConfig,
+    /// What is to be said about fields of the instance.
+    pub remarks: Remarks,
+}
+
+/// Turns an instance into a machine.
+///
+/// The instance is defaulted and validated on the way; `volumes` has a source for every disk.
+///
+/// # Errors
+///
+/// Everything that is wrong with the instance, in the order of its fields.
+pub fn convert(
+    vmi: &Vmi,
+    volumes: &ResolvedVolumes,
+    environment: &Environment,
+) -> Result<Converted, Vec<FieldError>> {
+    let mut remarks = support::remarks(vmi);
+    let vmi = checked(vmi)?;
+    let domain = &vmi.spec.domain;
+    let cpus = cpus(domain.cpu.as_ref(), &mut remarks);
+    let memory = memory(domain, environment).map_err(|error| vec![error])?;
+    let boot = boot(domain, volumes, environment).map_err(|error| vec![error])?;
+    let vcpus = cpus.sockets * cpus.cores * cpus.threads;
+    let disks = domain.devices.disks.iter().enumerate();
+    let disks = disks
+        .map(|(index, disk)| disk_config(domain, index, disk, vcpus, volumes, &mut remarks))
+        .collect::<Result<_, _>>()
+        .map_err(|error| vec![error])?;
+    if matches!(boot, BootSource::Kernel { .. }) {
+        note_boot_order(domain, &mut remarks);
+    }
+    let config = MachineConfig {
+        name: format!(
+            "{}_{}",
+            vmi.metadata.namespace_or_default(),
+            vmi.metadata.name
+        ),
+        cpus,
+        memory,
+        boot,
+        disks,
+        console_ports: Vec::new(),
+        rng: domain.devices.rng.is_some(),
+        pvpanic: !domain.devices.panic_devices.is_empty(),
+        smbios: smbios(domain),
+        accel: environment.accel,
+    };
+    Ok(Converted { config, remarks })
+}
+
+/// Returns the instance with its defaults filled in.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn checked(vmi: &Vmi) -> Result<Vmi, Vec<FieldError>> {
+    let vmi = api::default_vmi(vmi);
+    let errors = api::validate_vmi(&vmi);
+    if errors.is_empty() {
+        Ok(vmi)
+    } else {
+        Err(errors)
+    }
+}
+
+fn cpus(cpu: Option<&Cpu>, remarks: &mut Remarks) -> CpuConfig {
+    let cpu = cpu.cloned().unwrap_or_default();
+    let mut features = Vec::new();
+    for (index, feature) in cpu.features.iter().enumerate() {
+        match feature.policy.as_str() {
+            "" | "force" | "require" => features.push((feature.name.clone(), true)),
+            "disable" | "forbid" => features.push((feature.name.clone(), false)),
+            _ => remarks.warnings.push(FieldError::new(
+                FieldPath::new("spec.domain.cpu.features")
+                    .index(index)
+                    .child("policy"),
+                "optional features are not supported yet: use require, or leave it out",
+            )),
+        }
+    }
+    CpuConfig {
+        sockets: cpu.sockets.unwrap_or(1),
+        cores: cpu.cores.unwrap_or(1),
+        threads: cpu.threads.unwrap_or(1),
+        model: (!HOST_MODELS.contains(&cpu.model.as_str())).then_some(cpu.model),
+        features,
+    }
+}
+
+/// Memory in whole MiB: a guest gets at least what it asks for.
+fn memory(domain: &DomainSpec, environment: &Environment) -> Result<MemoryConfig, FieldError> {
+    let memory = domain.memory.clone().unwrap_or_default();
+    let guest = memory.guest.and_then(|guest| guest.units()).unwrap_or(0);
+    let len_bytes = guest.next_multiple_of(MIB);
+    if len_bytes > environment.memory_bytes {
+        let host_mib = environment.memory_bytes / MIB;
+        return Err(FieldError::new(
+            guest_memory_path(domain),
+            format!(
+                "{} MiB are more than the {host_mib} MiB of this host: ask for less",
+                len_bytes / MIB
+            ),
+        ));
+    }
+    let hugepages = memory.hugepages.and_then(|hugepages| hugepages.page_size);
+    Ok(MemoryConfig {
+        len_bytes,
+        hugepage_bytes: hugepages.and_then(|size| size.units()),
+        prefault: false,
+        shared: false,
+    })
+}
+
+fn boot(
+    domain: &DomainSpec,
+    volumes: &ResolvedVolumes,
+    environment: &Environment,
+) -> Result<BootSource, FieldError> {
+    let firmware = domain.firmware.clone().unwrap_or_default();
+    let path = FieldPath::new("spec.domain.firmware");
+    if let (Some(kernel_boot), Some(kernel)) = (&firmware.kernel_boot, &volumes.kernel) {
+        return Ok(BootSource::Kernel {
+            kernel: kernel.kernel.clone(),
+            initrd: kernel.initrd.clone(),
+            cmdline: kernel_boot.kernel_args.clone(),
+        });
+    }
+    if firmware
+        .bootloader
+        .is_some_and(|bootloader| bootloader.efi.is_some())
+    {
+        let text = "UEFI is not supported yet: use bios or kernelBoot";
+        return Err(FieldError::new(path.child("bootloader.efi"), text));
+    }
+    match &environment.bios {
+        Some(image) => Ok(BootSource::Firmware {
+            image: image.clone(),
+        }),
+        None => Err(FieldError::new(
+            path.child("kernelBoot"),
+            "not set, and this host has no BIOS image to boot disks with: set it, install the package seabios, or give --bios FILE",
+        )),
+    }
+}
+
+fn disk_config(
+    domain: &DomainSpec,
+    index: usize,
+    disk: &Disk,
+    vcpus: u32,
+    volumes: &ResolvedVolumes,
+    remarks: &mut Remarks,
+) -> Result<DiskConfig, FieldError> {
+    let path = FieldPath::new("spec.domain.devices.disks").index(index);
+    let volume = volumes.disks.get(&disk.name).ok_or_else(|| {
+        FieldError::new(
+            path.child("name"),
+            "its volume was not prepared: remove the disk",
+        )
+    })?;
+    remark_bus(disk, &path, remarks);
+    let custom = disk
+        .block_size
+        .as_ref()
+        .and_then(|size| size.custom.as_ref());
+    let logical_block_bytes = custom.and_then(|size| size.logical).unwrap_or(512);
+    let multi_queue = domain.devices.block_multi_queue.unwrap_or(false);
+    Ok(DiskConfig {
+        name: disk.name.clone(),
+        source: volume.source.clone(),
+        read_only: volume.read_only || crate::volumes::is_read_only(disk),
+        serial: serial(&disk.serial, &path, remarks),
+        queues: if multi_queue {
+            u16::try_from(vcpus).unwrap_or(u16::MAX)
+        } else {
+            1
+        },
+        logical_block_bytes,
+        physical_block_bytes: custom
+            .and_then(|size| size.physical)
+            .unwrap_or(logical_block_bytes),
+        cache: match disk.cache.as_str() {
+            "none" => CacheMode::None,
+            "writethrough" => CacheMode::Writethrough,
+            _ => CacheMode::Writeback,
+        },
+        boot_order: disk.boot_order,
+    })
+}
+
+/// Every disk is a virtio disk; a guest that was promised another is told so.
+fn remark_bus(disk: &Disk, path: &FieldPath, remarks: &mut Remarks) {
+    let (field, bus) = match (&disk.disk, &disk.cdrom) {
+        (_, Some(cdrom)) => (
+            "cdrom",
+            if cdrom.bus.is_empty() {
+                "sata"
+            } else {
+                &cdrom.bus
+            },
+        ),
+        (Some(target), None) if !matches!(target.bus.as_str(), "" | "virtio") => {
+            ("disk.bus", target.bus.as_str())
+        }
+        _ => return,
+    };
+    let text = match field {
+        "cdrom" => {
+            format!("CD-ROM drives on {bus} are not supported yet: the guest gets a virtio disk")
+        }
+        _ => format!("bus {bus} is not supported yet: the guest gets a virtio disk"),
+    };
+    remarks
+        .warnings
+        .push(FieldError::new(path.child(field), text));
+}
+
+fn serial(serial: &str, path: &FieldPath, remarks: &mut Remarks) -> Option<String> {
+    if serial.len() > MAX_SERIAL_LEN {
+        remarks.warnings.push(FieldError::new(
+            path.child("serial"),
+            format!("virtio disks tell the first {MAX_SERIAL_LEN} bytes only: shorten it"),
+        ));
+    }
+    // Validation has left nothing but ASCII.
+    let end = serial.len().min(MAX_SERIAL_LEN);
+    (!serial.is_empty()).then(|| serial[..end].to_owned())
+}
+
+/// A kernel that is given needs no boot order.
+fn note_boot_order(domain: &DomainSpec, remarks: &mut Remarks) {
+    for (index, disk) in domain.devices.disks.iter().enumerate() {
+        if disk.boot_order.is_some() {
+            let path = FieldPath::new("spec.domain.devices.disks")
+                .index(index)
+                .child("bootOrder");
+            remarks
+                .notes
+                .push(FieldError::new(path, "has no effect with kernelBoot"));
+        }
+    }
+}
+
+fn smbios(domain: &DomainSpec) -> SmbiosConfig {
+    let Firmware { uuid, serial, .. } = domain.firmware.clone().unwrap_or_default();
+    let Chassis {
+        manufacturer,
+        version,
+        serial: chassis_serial,
+        asset,
+        sku,
+    } = domain.chassis.clone().unwrap_or_default();
+    SmbiosConfig {
+        manufacturer: MANUFACTURER.to_owned(),
+        product: PRODUCT.to_owned(),
+        family: MANUFACTURER.to_owned(),
+        serial,
+        uuid: Uuid::try_parse(&uuid).ok().map(Uuid::into_bytes),
+        chassis: [manufacturer, version, chassis_serial, asset, sku],
+        ..SmbiosConfig::default()
+    }
+}
