@@ -91,7 +91,7 @@ pub struct LocalApicConfig {
     pub clock: Arc<dyn Clock>,
     /// The vCPU's time-stamp counter.
     pub tsc: Arc<dyn GuestTsc>,
-    /// Wakes the vCPU.
+    /// Wakes the vCPU. Must not own the APIC, or neither is ever dropped.
     pub wake: Arc<dyn Wake>,
 }
 
@@ -344,10 +344,10 @@ impl LocalApic {
         let now_ns = self.config.clock.now_ns();
         let (effect, has_work) = {
             let mut chip = self.chip.get();
-            (
-                change(&mut chip, now_ns),
-                chip.pending().is_some() || chip.takes_external(),
-            )
+            let took_external = chip.takes_external();
+            let effect = change(&mut chip, now_ns);
+            let opens_external = chip.takes_external() && !took_external;
+            (effect, chip.pending().is_some() || opens_external)
         };
         if has_work {
             self.config.wake.wake();

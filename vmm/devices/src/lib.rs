@@ -12,7 +12,7 @@ pub mod clock;
 #[cfg(test)]
 mod conformance;
 pub mod debug_ports;
-pub mod drive;
+pub mod fuzz;
 pub mod fw_cfg;
 mod guest_log;
 pub mod interrupt;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::drive::{Bench, Sink};
+use crate::fuzz::{Bench, Sink};
 use crate::pci::{PciAddress, Pin, lpc};
 use crate::pvpanic::PvpanicPci;
 

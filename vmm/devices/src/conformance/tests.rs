@@ -8,7 +8,7 @@ use crate::apic::{ApicBus, GuestTsc, LocalApic, LocalApicConfig};
 use crate::bus::{Mmio, MmioBus, PortBus, PortIo};
 use crate::clock::ManualClock;
 use crate::debug_ports::DebugPorts;
-use crate::drive::{Bench, Sink, drive};
+use crate::fuzz::{Bench, Sink};
 use crate::fw_cfg::{FwCfg, FwCfgItems};
 use crate::interrupt::{IrqLine, IrqSink, Wake};
 use crate::ioapic::Ioapic;
@@ -306,11 +306,7 @@ fn states(bench: &Bench) -> Vec<SavedDevice> {
 fn a_whole_board_moves_to_a_fresh_one() {
     for seed in 1..30 {
         let bench = Bench::new().unwrap();
-        drive(
-            &bench.chipset,
-            &bench.clock,
-            &Random::new(seed).bytes(20_000),
-        );
+        bench.drive(&Random::new(seed).bytes(20_000));
         let saved = states(&bench);
         let fresh = Bench::new().unwrap();
         let late_ns = crate::clock::Clock::now_ns(&*bench.clock);

@@ -75,8 +75,9 @@ pub enum PciError {
 
 struct Slot {
     function: Arc<dyn PciFunction>,
-    /// The regions that the buses carry now; whoever holds this moves them.
-    mapped: Lock<Vec<BarRegion>>,
+    /// The regions that the buses carry now, none once the function is pulled out; whoever holds
+    /// this moves them.
+    mapped: Lock<Option<Vec<BarRegion>>>,
 }
 
 /// One region of a function, as the buses see it.
@@ -139,7 +140,7 @@ impl PciBus {
                 at,
                 Arc::new(Slot {
                     function,
-                    mapped: Lock::new(Vec::new()),
+                    mapped: Lock::new(Some(Vec::new())),
                 }),
             );
         }
@@ -174,7 +175,8 @@ impl PciBus {
             slots.remove(&at)
         };
         let slot = removed.ok_or(PciError::Missing { at })?;
-        for region in std::mem::take(&mut *slot.mapped.get()) {
+        let mapped = slot.mapped.get().take();
+        for region in mapped.unwrap_or_default() {
             self.unmap(region);
         }
         slot.function.bars_mapped(&[]);
@@ -243,6 +245,9 @@ impl PciBus {
         };
         let (mapped, changed) = {
             let mut mapped = slot.mapped.get();
+            let Some(mapped) = mapped.as_mut() else {
+                return false;
+            };
             // Read under the lock: of two writers, the later to get here sees both writes.
             let wanted = slot.function.bars();
             let before = mapped.clone();

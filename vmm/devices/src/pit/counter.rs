@@ -99,7 +99,7 @@ impl Counter {
         let count = match self.mode {
             _ if idle => period,
             2 => period - elapsed % period,
-            3 => (period - elapsed * 2 % period) & !1,
+            3 => (period - (elapsed % period) * 2 % period) & !1,
             // The others count on, around the end, after the terminal count.
             _ => {
                 let size = if self.bcd { 10_000 } else { 0x1_0000 };

@@ -140,22 +140,23 @@ impl Chip {
             .all(|(at, now)| self.ram[*at] >= ALARM_ANY || self.ram[*at] == *now)
     }
 
-    /// Returns how long after `utc_ns` an interrupt may come.
+    /// Returns how long after `utc_ns` something may interrupt that [`Chip::advance`] has not seen.
     pub(super) fn next_event_after_ns(&self, utc_ns: u64) -> Option<u64> {
         if self.irq() {
             return None;
         }
-        let guest_ns = self.guest_ns(utc_ns);
         let enabled = self.ram[REG_B];
         let ticks = self.period_ticks().filter(|_| enabled & PERIODIC != 0);
         let periodic_ns = ticks.map(|ticks| {
-            let next = u128::from(self.period_at(guest_ns) + 1) * u128::from(ticks);
+            let next = u128::from(self.seen_period.saturating_add(1)) * u128::from(ticks);
             let next_ns = (next * u128::from(NS_PER_S)).div_ceil(u128::from(CRYSTAL_HZ));
-            u64::try_from(next_ns).unwrap_or(u64::MAX) - guest_ns
+            u64::try_from(next_ns).unwrap_or(u64::MAX)
         });
-        let ticks_seconds = enabled & (ALARM | UPDATE) != 0 && !self.is_being_set();
-        let second_ns = ticks_seconds.then(|| NS_PER_S - guest_ns % NS_PER_S);
-        periodic_ns.into_iter().chain(second_ns).min()
+        let counts_seconds = enabled & (ALARM | UPDATE) != 0 && !self.is_being_set();
+        let second_ns =
+            counts_seconds.then(|| self.seen_second.saturating_add(1).saturating_mul(NS_PER_S));
+        let next_ns = periodic_ns.into_iter().chain(second_ns).min()?;
+        Some(next_ns.saturating_sub(self.guest_ns(utc_ns)))
     }
 
     pub(super) fn read(&mut self, utc_ns: u64) -> u8 {

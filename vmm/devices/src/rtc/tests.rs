@@ -6,7 +6,7 @@ use crate::bus::PortIo;
 use crate::clock::{Clock, ManualClock};
 use crate::interrupt::{IrqLine, IrqSink, Wake};
 use crate::lifecycle::Device;
-use crate::timer::TimerSource;
+use crate::timer::{BoardTimer, TimerSource};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Thursday, 29 February 2024, 23:59:58.
@@ -26,7 +26,7 @@ impl Wake for World {
 }
 
 struct Bench {
-    rtc: Rtc,
+    rtc: Arc<Rtc>,
     clock: Arc<ManualClock>,
     world: Arc<World>,
 }
@@ -43,7 +43,13 @@ impl Bench {
             boot_order: vec![BootDevice::Cdrom, BootDevice::Disk],
         };
         let irq = IrqLine::new(world.clone(), 8);
-        let rtc = Rtc::new(&cmos, clock.clone(), clock.clone(), world.clone(), irq);
+        let rtc = Arc::new(Rtc::new(
+            &cmos,
+            clock.clone(),
+            clock.clone(),
+            world.clone(),
+            irq,
+        ));
         Self { rtc, clock, world }
     }
     fn get(&self, index: u8) -> u8 {
@@ -197,4 +203,17 @@ fn reset_keeps_time_and_memory_and_drops_interrupts() {
         (bench.get(0x0f), bench.get(0x0b), bench.get(0x00)),
         (0x0a, 0x02, 0x59)
     );
+}
+
+#[test]
+fn the_board_timer_fires_it() {
+    let bench = Bench::new();
+    let timer = BoardTimer::new(bench.clock.clone());
+    timer.add(bench.rtc.clone()).unwrap();
+    bench.set(0x0b, 0x12);
+    timer.run_due();
+    assert!(!bench.world.0.load(Ordering::SeqCst));
+    bench.clock.advance_ns(SECOND_NS + 5);
+    timer.run_due();
+    assert!(bench.world.0.load(Ordering::SeqCst));
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{DEVICES, PciAddress, PciBus, PciError};
 use crate::bus::{MmioBus, PortBus};
-use crate::drive::Sink;
+use crate::fuzz::Sink;
 use crate::pci::PciFunction;
 use crate::pvpanic::PvpanicPci;
 

@@ -5,11 +5,7 @@ use crate::conformance::Random;
 fn arbitrary_traffic_ends() {
     for seed in 1..40 {
         let bench = Bench::new().unwrap();
-        drive(
-            &bench.chipset,
-            &bench.clock,
-            &Random::new(seed).bytes(8_000),
-        );
+        bench.drive(&Random::new(seed).bytes(8_000));
         bench.chipset.reset();
     }
 }
@@ -18,7 +14,14 @@ fn arbitrary_traffic_ends() {
 fn empty_and_cut_off_input_is_no_problem() {
     let bench = Bench::new().unwrap();
     for operation in 0..=u8::MAX {
-        drive(&bench.chipset, &bench.clock, &[operation]);
+        bench.drive(&[operation]);
     }
-    drive(&bench.chipset, &bench.clock, &[]);
+    bench.drive(&[]);
+}
+
+#[test]
+fn arbitrary_traffic_with_a_virtio_device_ends() {
+    for seed in 100..120 {
+        drive(&Random::new(seed).bytes(8_000));
+    }
 }

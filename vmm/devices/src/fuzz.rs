@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::acpi_pm::TimerWidth;
 use crate::chipset::{Chipset, ChipsetConfig, ChipsetError};
@@ -13,11 +13,14 @@ use crate::fw_cfg::{FwCfgItems, key};
 use crate::interrupt::{MsiMessage, MsiSink};
 use crate::ioapic;
 use crate::memory::GuestMemory;
+use crate::pci::config_space::COMMAND;
 use crate::pci::host::{HOLE_FIRST_GPA, MMCONFIG_BASE_GPA};
+use crate::pci::{PciAddress, Pin};
 use crate::platform::{PlatformEvent, PlatformSink};
 use crate::pvpanic::PvpanicPci;
 use crate::rtc::CmosConfig;
 use crate::uart::ConsoleOut;
+use crate::virtio::{NOTIFY_BAR, Rng, VirtioPci, VirtioPciOptions};
 
 const MEMORY_BYTES: usize = 1 << 20;
 /// A moment in 2026.
@@ -116,27 +119,71 @@ impl Input<'_> {
     }
 }
 
-/// Runs the accesses that `data` encodes: an operation byte, then what the operation needs.
+/// Drives a fresh board with a virtio device by what `data` encodes: the fuzz target.
 ///
-/// Accesses come with every size that a CPU makes. Some operations move `clock` on and fire the
-/// timers that are then due, or type on the serial port.
-pub fn drive(chipset: &Chipset, clock: &ManualClock, data: &[u8]) {
-    let mut input = Input(data);
-    while !input.0.is_empty() {
-        let [operation] = input.take();
-        match operation & 7 {
-            0 | 1 => port_access(chipset, operation, &mut input),
-            2 | 3 => memory_access(chipset, operation, &mut input),
-            4 => config_access(chipset, operation, &mut input),
-            5 => {
-                clock.advance_ns(u64::from(u32::from_le_bytes(input.take())));
-                chipset.timer.run_due();
+/// # Panics
+/// If the board cannot be built, for which the host must be out of memory or event counters.
+pub fn drive(data: &[u8]) {
+    let bench = Bench::new().expect("the board's own chips have their places");
+    bench.add_virtio();
+    bench.drive(data);
+}
+
+impl Bench {
+    /// Plugs in an entropy device at 00:02.0 with its registers at the start of the device hole.
+    ///
+    /// # Panics
+    /// If the host has no event counters to give.
+    pub fn add_virtio(&self) {
+        let at = PciAddress::new(2, 0).expect("device 2 exists");
+        let options = VirtioPciOptions {
+            name: "rng0".to_owned(),
+            memory: self.memory.clone(),
+            msi: Arc::new(Sink),
+            line: self.chipset.lpc.line(at, Pin::A),
+        };
+        let function = VirtioPci::new(Arc::new(Rng), options).expect("the host has two counters");
+        self.chipset.pci.add(at, function).expect("00:02.0 is free");
+        let bar_reg = u16::try_from(0x10 + 4 * NOTIFY_BAR).unwrap_or(0x10);
+        let gpa = HOLE_FIRST_GPA.to_le_bytes();
+        self.chipset.pci.config_write(at, bar_reg, &gpa[..4]);
+        self.chipset.pci.config_write(at, COMMAND, &[0x06, 0]);
+    }
+
+    /// Runs the accesses that `data` encodes: an operation byte, then what the operation needs.
+    ///
+    /// Accesses come with every size that a CPU makes. Some operations move the clock on and fire
+    /// the timers that are then due, type on the serial port, or write guest memory.
+    pub fn drive(&self, data: &[u8]) {
+        let chipset = &self.chipset;
+        let mut input = Input(data);
+        while !input.0.is_empty() {
+            let [operation] = input.take();
+            match operation & 7 {
+                0 | 1 => port_access(chipset, operation, &mut input),
+                2 | 3 => memory_access(chipset, operation, &mut input),
+                4 => config_access(chipset, operation, &mut input),
+                5 => {
+                    self.clock
+                        .advance_ns(u64::from(u32::from_le_bytes(input.take())));
+                    chipset.timer.run_due();
+                }
+                6 => {
+                    chipset.serial.push_input(&input.take::<4>());
+                }
+                _ if operation & 8 == 0 => self.write_memory(&mut input),
+                _ => chipset.pm.press_power_button(),
             }
-            6 => {
-                chipset.serial.push_input(&input.take::<4>());
-            }
-            _ => chipset.pm.press_power_button(),
         }
+    }
+
+    /// Writes what a driver would put there: rings, descriptors, transfer descriptions.
+    fn write_memory(&self, input: &mut Input<'_>) {
+        let gpa = u64::from(u16::from_le_bytes(input.take())) << 3;
+        let written = self
+            .memory
+            .write_slice(&input.take::<8>(), GuestAddress(gpa));
+        written.expect("half a mebibyte lies inside the memory");
     }
 }
 
@@ -153,7 +200,7 @@ fn port_access(chipset: &Chipset, operation: u8, input: &mut Input<'_>) {
 fn memory_access(chipset: &Chipset, operation: u8, input: &mut Input<'_>) {
     let place = PLACES.get(usize::from(operation >> 5)).copied();
     let gpa = match place {
-        Some(base) => base + u64::from(u16::from_le_bytes(input.take()) & 0xfff),
+        Some(base) => base + u64::from(u16::from_le_bytes(input.take()) & 0x3fff),
         None => u64::from_le_bytes(input.take()),
     };
     let len = [1, 2, 4, 8][usize::from(operation >> 3 & 3)];
