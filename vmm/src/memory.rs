@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use devices::{GuestMemory, WriteLog, WriteSink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
 use vm_memory::{GuestRegionMmap, MmapRegion};
 
 use crate::config::MemoryConfig;

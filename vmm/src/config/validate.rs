@@ -5,19 +5,19 @@ use std::collections::HashSet;
 use super::{BootSource, CpuConfig, DiskConfig, MachineConfig, MemoryConfig};
 
 /// Most vCPUs of a machine: as many as the platform's tables and tests cover.
-pub const CPUS_MAX: u32 = 64;
+pub(super) const CPUS_MAX: u32 = 64;
 /// Least RAM that the loaders and tables fit in, in bytes.
-pub const MEMORY_MIN_BYTES: u64 = 16 << 20;
+pub(super) const MEMORY_MIN_BYTES: u64 = 16 << 20;
 /// Most RAM that the address map has room for, in bytes.
-pub const MEMORY_MAX_BYTES: u64 = 1 << 40;
+pub(super) const MEMORY_MAX_BYTES: u64 = 1 << 40;
 /// Most disks: slots that the PCI bus has left beside the machine's own functions.
-pub const DISKS_MAX: usize = 24;
+pub(super) const DISKS_MAX: usize = 24;
 /// Most named console ports: what one virtio console offers.
-pub const CONSOLE_PORTS_MAX: usize = 15;
+pub(super) const CONSOLE_PORTS_MAX: usize = 15;
 /// Longest disk serial number (virtio 1.3 §5.2.6).
-pub const DISK_SERIAL_MAX: usize = 20;
+pub(super) const DISK_SERIAL_MAX: usize = 20;
 /// Most request queues of a disk: more never helped any guest of 64 CPUs.
-pub const DISK_QUEUES_MAX: u16 = 64;
+pub(super) const DISK_QUEUES_MAX: u16 = 64;
 
 /// A field whose value a machine cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

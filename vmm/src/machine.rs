@@ -1,0 +1,378 @@
+//! A running machine: its threads, its life, and the handle by which others command it.
+//!
+//! ```text
+//!              start            pause
+//!   (nothing) -------> running <------> paused
+//!                       |  ^  resume
+//!             guest or  |  | boot source loaded again
+//!             reset()   v  |
+//!                     resetting          power-off, kill, failure: ended
+//! ```
+//!
+//! The thread `machine` owns this state. It takes commands from [`MachineHandle`]s, events from the
+//! board and exits from the threads `vcpu-N` through one bounded channel.
+
+mod event;
+mod owner;
+mod reset_limit;
+mod vcpu_thread;
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use devices::clock::MachineClock;
+use devices::uart::Uart;
+pub use devices::{ConsoleOut, Wake};
+use devices::{PlatformEvent, PlatformSink};
+
+use self::event::EventLog;
+pub use self::event::{MachineEnd, MachineEvent};
+use self::owner::Owner;
+use self::vcpu_thread::VcpuThread;
+use crate::acpi;
+use crate::board::{Board, BoardError, BoardSetup, map};
+use crate::boot::{self, BootError};
+use crate::config::{BootSource, ConfigError, MachineConfig};
+use crate::hv::soft::model::topology;
+use crate::hv::{self, HvError, Vm, VmSetup};
+use crate::memory::{MemoryError, Ram};
+use crate::probe::{self, BackendReport};
+use crate::smbios;
+
+/// Commands and events that wait for the owner; a guest that floods it loses its own events.
+const COMMANDS_MAX: usize = 256;
+
+/// Why a machine cannot be started, or a command cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The configuration is wrong.
+    #[error("check the machine")]
+    Config(#[from] ConfigError),
+    /// Guest RAM cannot be had.
+    #[error("give the guest its memory")]
+    Memory(#[from] MemoryError),
+    /// The back end cannot be used.
+    #[error("set up the CPUs")]
+    Hypervisor(#[from] HvError),
+    /// The board cannot be built.
+    #[error("set up the devices")]
+    Board(#[from] BoardError),
+    /// The boot source cannot be used.
+    #[error("load what the guest starts with")]
+    Boot(#[from] BootError),
+    /// The host has no threads to give.
+    #[error("start the thread {name}")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// The machine has ended.
+    #[error("command the machine: it has ended")]
+    Ended,
+}
+
+/// What connects a machine with its surroundings.
+pub struct MachineIo {
+    /// Takes what the guest sends on its serial port.
+    pub serial_out: Box<dyn ConsoleOut>,
+    /// Is called when [`MachineHandle::serial_input`] took less than offered and there is room again.
+    pub serial_room: Option<Arc<dyn Wake>>,
+    /// Takes what firmware sends to the debug ports.
+    pub debug_out: Box<dyn ConsoleOut>,
+}
+
+/// Takes bytes and forgets them.
+pub struct Discard;
+
+impl ConsoleOut for Discard {
+    fn write(&mut self, _bytes: &[u8]) {}
+}
+
+/// What the owner is told.
+enum Command {
+    Pause(SyncSender<()>),
+    Resume(SyncSender<()>),
+    Reset,
+    PowerButton,
+    Nmi,
+    Kill,
+    Platform(PlatformEvent),
+    Disk(devices::virtio::DiskEvent),
+    Exit(u32, Result<hv::VcpuExit, HvError>),
+}
+
+/// How the machine ended, once it has.
+#[derive(Default)]
+struct Finish {
+    end: Mutex<Option<MachineEnd>>,
+    signal: Condvar,
+}
+
+impl Finish {
+    fn set(&self, end: MachineEnd) {
+        let mut slot = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(end);
+        self.signal.notify_all();
+    }
+
+    fn wait(&self) -> MachineEnd {
+        let mut slot = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(end) = slot.clone() {
+                return end;
+            }
+            slot = self
+                .signal
+                .wait(slot)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Makes machines.
+#[derive(Debug)]
+pub struct Machine;
+
+impl Machine {
+    /// Builds a machine and lets it run. The guest runs when this returns.
+    ///
+    /// # Errors
+    /// If the configuration is wrong, a file cannot be used, or the host refuses.
+    pub fn start(config: MachineConfig, io: MachineIo) -> Result<MachineHandle, MachineError> {
+        config.validate()?;
+        let (hypervisor, report) = probe::choose(config.accel)?;
+        let ram = match &config.boot {
+            BootSource::Kernel { .. } => Ram::new(&config.memory)?,
+            BootSource::Firmware { image } => {
+                Ram::with_rom(&config.memory, boot::rom_len_bytes(image)?)?
+            }
+        };
+        let clock = Arc::new(MachineClock::new());
+        let vm = hypervisor.create_vm(&VmSetup {
+            ram: &ram,
+            cpus: &config.cpus,
+            clock: Arc::clone(&clock),
+        })?;
+        let (commands, inbox) = sync_channel(COMMANDS_MAX);
+        let board = Board::new(BoardSetup {
+            config: &config,
+            ram: &ram,
+            vm: vm.as_ref(),
+            clock,
+            platform: Arc::new(Outbox(commands.clone())),
+            serial_out: io.serial_out,
+            debug_out: io.debug_out,
+            on_disk_error: on_disk_error(commands.clone()),
+        })?;
+        if let Some(room) = io.serial_room {
+            board.serial().connect_room(room);
+        }
+        let vcpus = start_vcpus(&config, vm.as_ref(), &board, &commands)?;
+        let image = Image { config, ram };
+        let serial = Arc::clone(board.serial());
+        let owner = Owner::new(image, vm, board, vcpus, inbox);
+        MachineHandle::spawn(owner, commands, serial, report)
+    }
+}
+
+/// Sends the board's events to the owner.
+struct Outbox(SyncSender<Command>);
+
+impl PlatformSink for Outbox {
+    fn notify(&self, event: PlatformEvent) {
+        send_or_drop(&self.0, Command::Platform(event));
+    }
+}
+
+/// Never blocks: what a guest causes faster than it is handled is dropped.
+fn send_or_drop(commands: &SyncSender<Command>, command: Command) {
+    if let Err(TrySendError::Full(_)) = commands.try_send(command) {
+        tracing::warn!("an event of the guest was dropped: too many are waiting");
+    }
+}
+
+fn on_disk_error(commands: SyncSender<Command>) -> devices::virtio::blk::OnDiskError {
+    Arc::new(move |event| send_or_drop(&commands, Command::Disk(event)))
+}
+
+fn start_vcpus(
+    config: &MachineConfig,
+    vm: &dyn Vm,
+    board: &Arc<Board>,
+    commands: &SyncSender<Command>,
+) -> Result<Vec<VcpuThread>, MachineError> {
+    let seen = Arc::clone(board) as Arc<dyn hv::Board>;
+    vm.connect(&seen);
+    (0..config.cpus.count())
+        .map(|id| {
+            let vcpu = vm.create_vcpu(id, Arc::clone(&seen))?;
+            let commands = commands.clone();
+            let on_exit = move |exit| {
+                // An owner that is gone has no use for it.
+                drop(commands.send(Command::Exit(id, exit)));
+            };
+            VcpuThread::spawn(id, vcpu, on_exit)
+        })
+        .collect()
+}
+
+/// What a machine starts from, each time.
+struct Image {
+    config: MachineConfig,
+    ram: Ram,
+}
+
+impl Image {
+    /// Fills guest RAM; returns the boot processor's first state.
+    fn load(&self) -> Result<hv::CpuState, MachineError> {
+        let platform = acpi::Platform {
+            topology: topology(&self.config.cpus),
+            pvpanic: self.config.pvpanic,
+            high_window_gpa: map::high_window_gpa(self.ram.high_end_gpa()),
+        };
+        let rsdp_gpa = acpi::write(&platform, &self.ram)?;
+        smbios::write(&self.config, &self.ram)?;
+        Ok(boot::load(&self.config.boot, &self.ram, rsdp_gpa)?)
+    }
+}
+
+/// Commands a machine. Dropping the last clone kills it.
+#[derive(Clone)]
+pub struct MachineHandle {
+    commands: SyncSender<Command>,
+    serial: Arc<Uart>,
+    events: Arc<EventLog>,
+    finish: Arc<Finish>,
+    report: Arc<BackendReport>,
+    _life: Arc<Life>,
+}
+
+/// Kills the machine when the last handle is gone.
+struct Life(SyncSender<Command>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // A machine that has ended needs no killing.
+        drop(self.0.send(Command::Kill));
+    }
+}
+
+impl MachineHandle {
+    fn spawn(
+        mut owner: Owner,
+        commands: SyncSender<Command>,
+        serial: Arc<Uart>,
+        report: BackendReport,
+    ) -> Result<Self, MachineError> {
+        owner.boot()?;
+        let events = owner.events();
+        let finish = Arc::new(Finish::default());
+        let done = Arc::clone(&finish);
+        thread::Builder::new()
+            .name("machine".to_owned())
+            .spawn(move || {
+                let end = owner.run();
+                done.set(end);
+            })
+            .map_err(|source| MachineError::Thread {
+                name: "machine".to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            _life: Arc::new(Life(commands.clone())),
+            commands,
+            serial,
+            events,
+            finish,
+            report: Arc::new(report),
+        })
+    }
+
+    /// Offers input to the guest's serial port; returns how many bytes were taken.
+    #[must_use]
+    pub fn serial_input(&self, bytes: &[u8]) -> usize {
+        self.serial.push_input(bytes)
+    }
+
+    fn send(&self, command: Command) -> Result<(), MachineError> {
+        self.commands.send(command).map_err(|_| MachineError::Ended)
+    }
+
+    fn ask(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), MachineError> {
+        let (answer, answered) = sync_channel(1);
+        self.send(command(answer))?;
+        answered.recv().map_err(|_| MachineError::Ended)
+    }
+
+    /// Presses the ACPI power button: a guest that listens shuts down.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn power_button(&self) -> Result<(), MachineError> {
+        self.send(Command::PowerButton)
+    }
+
+    /// Stops every vCPU and device; returns when all are quiet.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn pause(&self) -> Result<(), MachineError> {
+        self.ask(Command::Pause)
+    }
+
+    /// Lets a paused machine go on.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn resume(&self) -> Result<(), MachineError> {
+        self.ask(Command::Resume)
+    }
+
+    /// Resets the machine without asking the guest.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn reset(&self) -> Result<(), MachineError> {
+        self.send(Command::Reset)
+    }
+
+    /// Sends every vCPU a non-maskable interrupt.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn inject_nmi(&self) -> Result<(), MachineError> {
+        self.send(Command::Nmi)
+    }
+
+    /// Ends the machine without asking the guest.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn kill(&self) -> Result<(), MachineError> {
+        self.send(Command::Kill)
+    }
+
+    /// Waits for the machine's end.
+    #[must_use]
+    pub fn wait(&self) -> MachineEnd {
+        self.finish.wait()
+    }
+
+    /// Returns the machine's events: the latest ones that happened already, then those to come.
+    ///
+    /// A receiver that falls behind misses events; the machine never waits for one.
+    #[must_use]
+    pub fn events(&self) -> Receiver<MachineEvent> {
+        self.events.subscribe()
+    }
+
+    /// Tells which back end runs the machine, and why.
+    #[must_use]
+    pub fn backend(&self) -> &BackendReport {
+        &self.report
+    }
+}
