@@ -199,4 +199,4 @@ impl Cpu {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -96,7 +96,11 @@ impl Cpu {
         let fxsr = self.cr4 & cr::CR4_OSFXSR != 0;
         self.fpu.x87_fault = not_there;
         self.fpu.mmx_fault = if em { Some(Fault::UD) } else { not_there };
-        self.fpu.sse_fault = if em || !fxsr { Some(Fault::UD) } else { not_there };
+        self.fpu.sse_fault = if em || !fxsr {
+            Some(Fault::UD)
+        } else {
+            not_there
+        };
     }
 
     /// #UD or #NM where SSE instructions are not to be had.

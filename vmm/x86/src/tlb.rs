@@ -176,7 +176,7 @@ impl Tlb {
         } else {
             TAG_INVALID
         };
-        entry.addend = (host & PAGE).wrapping_sub(page);
+        entry.addend = host.wrapping_sub(la);
         entry.frame = map.gpa & PAGE | u64::from(map.shift);
     }
 

@@ -2,12 +2,14 @@
 
 #![expect(unsafe_code, reason = "tests place programs in guest RAM")]
 
+use std::sync::Arc;
+
 use crate::bus::{Bus, Exit};
 use crate::cpu::{Mode, Vcpu};
 use crate::memory::{Memory, RamRegion};
 
 /// A board with nothing on it.
-struct Empty;
+pub(crate) struct Empty;
 
 impl Bus for Empty {
     fn port_in(&mut self, _port: u16, _size: u8) -> u32 {
@@ -43,10 +45,59 @@ impl Bus for Empty {
     fn tick(&mut self) {}
 }
 
+/// Guest RAM of a test.
+pub(crate) struct Ram {
+    words: Vec<u64>,
+    memory: Arc<Memory>,
+}
+
+impl Ram {
+    /// RAM from address 0, all zero.
+    pub(crate) fn new(len_bytes: usize) -> Self {
+        let mut words = vec![0u64; len_bytes / 8];
+        let host = words.as_mut_ptr().cast();
+        let len_bytes = len_bytes as u64;
+        let region = RamRegion {
+            gpa: 0,
+            len_bytes,
+            host,
+            read_only: false,
+        };
+        // SAFETY: `words` is kept as long as `memory` and only touched through it.
+        Self {
+            memory: unsafe { Memory::new(vec![region], 1) },
+            words,
+        }
+    }
+
+    pub(crate) fn vcpu(&self) -> Vcpu {
+        Vcpu::new(0, Arc::clone(&self.memory))
+    }
+
+    pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {
+        assert!(gpa as usize + bytes.len() <= self.words.len() * 8);
+        let host = self.memory.host(gpa).unwrap();
+        // SAFETY: inside the RAM.
+        unsafe { host.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        self.memory.written(gpa, bytes.len());
+    }
+
+    pub(crate) fn read<const N: usize>(&self, gpa: u64) -> [u8; N] {
+        assert!(gpa as usize + N <= self.words.len() * 8);
+        // SAFETY: inside the RAM.
+        unsafe {
+            self.memory
+                .host(gpa)
+                .unwrap()
+                .cast::<[u8; N]>()
+                .read_unaligned()
+        }
+    }
+}
+
 #[test]
 fn a_long_chain_of_traces_does_not_grow_the_stack() {
-    let mut ram = vec![0u64; 0x10000 / 8];
-    let host = ram.as_mut_ptr().cast::<u8>();
+    let ram = Ram::new(0x10000);
     let program = [
         0x48, 0xc7, 0xc1, 0x80, 0x96, 0x98, 0x05, // mov rcx, 93_886_080
         0x48, 0x83, 0xc0, 0x03, // add rax, 3
@@ -54,32 +105,14 @@ fn a_long_chain_of_traces_does_not_grow_the_stack() {
         0x75, 0xf6, // jne -10
         0x0f, 0x0b, // ud2
     ];
-    for (n, byte) in program.into_iter().enumerate() {
-        // SAFETY: inside `ram`.
-        unsafe { host.add(0x1000 + n).write(byte) };
-    }
-    let region = RamRegion {
-        gpa: 0,
-        len_bytes: 0x10000,
-        host,
-        read_only: false,
-    };
-    // SAFETY: `ram` outlives the CPU.
-    let memory = unsafe { Memory::new(vec![region], 1) };
-    let mut vcpu = Vcpu::new(0, memory);
+    ram.write(0x1000, &program);
+    let mut vcpu = ram.vcpu();
     vcpu.cpu.mode = Mode {
         bits: 64,
         wide_stack: true,
     };
     vcpu.cpu.rip = 0x1000;
-    // No handler for anything: the first fault is the end.
-    vcpu.cpu.idtr.limit = 0;
     vcpu.cpu.class_changed();
-    let start = std::time::Instant::now();
     assert_eq!(vcpu.run(&mut Empty), Exit::Shutdown);
-    println!(
-        "{:.0} MIPS",
-        3.0 * 93_886_080.0 / start.elapsed().as_secs_f64() / 1e6
-    );
     assert_eq!(vcpu.cpu.regs[0], 3 * 93_886_080);
 }

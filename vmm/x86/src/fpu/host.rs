@@ -79,7 +79,13 @@ fn parse(bytes: &[u8]) -> Option<Encoding> {
         _ => 0,
     };
     let at = at + 1 + usize::from(map != 0);
-    Some(Encoding { prefix, wide, map, opcode: *bytes.get(at)?, modrm: *bytes.get(at + 1)? })
+    Some(Encoding {
+        prefix,
+        wide,
+        map,
+        opcode: *bytes.get(at)?,
+        modrm: *bytes.get(at + 1)?,
+    })
 }
 
 impl Encoding {
@@ -90,8 +96,7 @@ impl Encoding {
 
     /// Whether the first operand is ModRM.rm.
     fn writes_rm(&self) -> bool {
-        self.is_group()
-            || matches!((self.map, self.opcode), (0, 0x7e) | (0x3a, 0x14..=0x17))
+        self.is_group() || matches!((self.map, self.opcode), (0, 0x7e) | (0x3a, 0x14..=0x17))
     }
 
     /// The instruction with its registers renamed and its memory operand at `[rdi]`.
@@ -105,7 +110,11 @@ impl Encoding {
                 own & 7
             }
         };
-        let rm = if memory { AT_RDI } else { 0xc0 | field(rm, self.modrm, 1) };
+        let rm = if memory {
+            AT_RDI
+        } else {
+            0xc0 | field(rm, self.modrm, 1)
+        };
         let mut out = Vec::with_capacity(10);
         out.extend(self.prefix);
         out.extend(self.wide.then_some(0x48));
@@ -123,15 +132,34 @@ fn in_tables(insn: &Instruction) -> bool {
     use CpuidFeature as F;
     use Mnemonic as M;
     let feature = |f: &F| {
-        matches!(f, F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES)
-            || matches!(f, F::PCLMULQDQ | F::MMX)
+        matches!(
+            f,
+            F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES
+        ) || matches!(f, F::PCLMULQDQ | F::MMX)
     };
     let elsewhere = matches!(
         insn.mnemonic(),
-        M::Ldmxcsr | M::Stmxcsr | M::Maskmovdqu | M::Maskmovq | M::Crc32 | M::Movntq | M::Movnti
-            | M::Pause | M::Lfence | M::Mfence | M::Sfence | M::Clflush | M::Prefetchnta
-            | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Monitor | M::Mwait | M::Fisttp
-            | M::Emms | M::Popcnt
+        M::Ldmxcsr
+            | M::Stmxcsr
+            | M::Maskmovdqu
+            | M::Maskmovq
+            | M::Crc32
+            | M::Movntq
+            | M::Movnti
+            | M::Pause
+            | M::Lfence
+            | M::Mfence
+            | M::Sfence
+            | M::Clflush
+            | M::Prefetchnta
+            | M::Prefetcht0
+            | M::Prefetcht1
+            | M::Prefetcht2
+            | M::Monitor
+            | M::Mwait
+            | M::Fisttp
+            | M::Emms
+            | M::Popcnt
     );
     insn.cpuid_features().iter().all(feature) && !elsewhere
 }
@@ -148,12 +176,20 @@ pub(super) fn lower(insn: &Instruction, mode: Mode, bytes: &[u8]) -> Option<Lowe
     };
     let (reg_at, rm_at) = if encoding.writes_rm() { (1, 0) } else { (0, 1) };
     let memory = insn.op_kind(rm_at) == OpKind::Memory;
-    let reg = if encoding.is_group() { Register::None } else { register(reg_at) };
+    let reg = if encoding.is_group() {
+        Register::None
+    } else {
+        register(reg_at)
+    };
     let rm = register(rm_at);
     let immediate = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Immediate8);
     let renamed = encoding.rename(reg, rm, memory, immediate.then(|| insn.immediate8()));
     let size = if memory { insn.memory_size().size() } else { 0 };
-    let mut op = Op::new(handler(size, takes_unaligned(insn.code()), encoding.writes_rm())?);
+    let mut op = Op::new(handler(
+        size,
+        takes_unaligned(insn.code()),
+        encoding.writes_rm(),
+    )?);
     with_memory(&mut op, insn, mode);
     op.imm = stub::stub(&renamed)?.bits();
     op.extra = form_of(insn, reg, rm, encoding.writes_rm());
@@ -180,7 +216,11 @@ fn handler(size: usize, unaligned: bool, writes: bool) -> Option<Handler> {
 }
 
 fn register_field(register: Register) -> u8 {
-    if register.is_gpr() { register_offset(register) } else { register.number() as u8 }
+    if register.is_gpr() {
+        register_offset(register)
+    } else {
+        register.number() as u8
+    }
 }
 
 fn form_of(insn: &Instruction, reg: Register, rm: Register, writes_rm: bool) -> u8 {
@@ -188,10 +228,12 @@ fn form_of(insn: &Instruction, reg: Register, rm: Register, writes_rm: bool) -> 
     let bit = |on: bool, bit: u8| if on { bit } else { 0 };
     let string = matches!(
         insn.mnemonic(),
-        M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm
+        M::Pcmpestri | M::Pcmpestri64 | M::Pcmpestrm | M::Pcmpestrm64 | M::Pcmpistri | M::Pcmpistrm
     );
-    let flags =
-        matches!(insn.mnemonic(), M::Ptest | M::Comiss | M::Comisd | M::Ucomiss | M::Ucomisd);
+    let flags = matches!(
+        insn.mnemonic(),
+        M::Ptest | M::Comiss | M::Comisd | M::Ucomiss | M::Ucomisd
+    );
     let mmx = reg.is_mm() || rm.is_mm() || matches!(insn.mnemonic(), M::Cvtpi2ps);
     bit(reg.is_xmm(), form::REG_XMM)
         | bit(reg.is_gpr(), form::REG_GPR)
@@ -303,7 +345,11 @@ impl Cpu {
     /// Runs `operation`, one of the hot floating-point instructions, as [`Cpu::run_simd`] runs a stub.
     #[inline(always)]
     pub(super) fn float<T>(&mut self, operation: impl FnOnce() -> T) -> Done<T> {
-        if self.fpu.unmasked { self.checked(operation) } else { Ok(operation()) }
+        if self.fpu.unmasked {
+            self.checked(operation)
+        } else {
+            Ok(operation())
+        }
     }
 
     #[cold]

@@ -21,8 +21,23 @@ pub(crate) struct X87 {
 }
 
 impl X87 {
-    pub(crate) const RESET: Self =
-        Self { fcw: FCW_RESET, fsw: 0, ftw: 0xffff, fip: 0, st: [[0; 10]; 8] };
+    pub(crate) const RESET: Self = Self {
+        fcw: FCW_RESET,
+        fsw: 0,
+        ftw: 0xffff,
+        fip: 0,
+        st: [[0; 10]; 8],
+    };
+
+    /// The same physical registers with TOP 0 and the given tags: what MMX instructions and FNINIT make
+    /// of the stack.
+    pub(super) fn with_top_zero(mut self, ftw: u16) -> Self {
+        let top = usize::from(self.top());
+        self.st.rotate_right(top);
+        self.fsw &= !0x3800;
+        self.ftw = ftw;
+        self
+    }
 
     fn top(&self) -> u16 {
         self.fsw >> 11 & 7
@@ -37,7 +52,9 @@ impl X87 {
 
     /// One bit a physical register: 1 where it is not empty.
     fn abridged(&self) -> u8 {
-        (0..8).fold(0, |all, n| all | u8::from(self.ftw >> (2 * n) & 3 != 3) << n)
+        (0..8).fold(0, |all, n| {
+            all | u8::from(self.ftw >> (2 * n) & 3 != 3) << n
+        })
     }
 
     /// The tag of physical register `n`, seen from its value.
@@ -71,13 +88,22 @@ impl X87 {
         let word = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]);
         let mut fip = [0; 8];
         fip.copy_from_slice(&image[8..16]);
-        let mut state =
-            Self { fcw: word(0), fsw: word(2), ftw: 0, fip: u64::from_le_bytes(fip), st: [[0; 10]; 8] };
+        let mut state = Self {
+            fcw: word(0),
+            fsw: word(2),
+            ftw: 0,
+            fip: u64::from_le_bytes(fip),
+            st: [[0; 10]; 8],
+        };
         for (value, slot) in state.st.iter_mut().zip(image[32..].chunks_exact(16)) {
             value.copy_from_slice(&slot[..10]);
         }
         state.ftw = (0..8).fold(0, |all, n| {
-            let tag = if image[4] >> n & 1 == 0 { 3 } else { state.tag_of(n) };
+            let tag = if image[4] >> n & 1 == 0 {
+                3
+            } else {
+                state.tag_of(n)
+            };
             all | tag << (2 * n)
         });
         state.with_pending()

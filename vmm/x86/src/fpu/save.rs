@@ -34,7 +34,12 @@ impl Fpu {
     }
 
     fn load_xmm(&mut self, area: &[u8; 512], count: usize) {
-        for (value, slot) in self.xmm.iter_mut().zip(area[160..].chunks_exact(16)).take(count) {
+        for (value, slot) in self
+            .xmm
+            .iter_mut()
+            .zip(area[160..].chunks_exact(16))
+            .take(count)
+        {
             let mut bytes = [0; 16];
             bytes.copy_from_slice(slot);
             *value = u128::from_le_bytes(bytes);
@@ -52,7 +57,9 @@ impl Fpu {
     /// Takes over an XSAVE area in standard format, of which components other than x87 and SSE are left
     /// aside. `false` when it is too short or its MXCSR has bits that do not exist.
     pub(crate) fn from_xsave(&mut self, image: &[u8]) -> bool {
-        let Some(area) = image.first_chunk::<512>() else { return false };
+        let Some(area) = image.first_chunk::<512>() else {
+            return false;
+        };
         let mxcsr = word(area, 24);
         let present = image.get(512).copied().unwrap_or(3);
         if mxcsr & !MXCSR_MASK != 0 {
@@ -80,7 +87,11 @@ fn word(area: &[u8], at: usize) -> u32 {
 
 impl Cpu {
     fn check_fxsave(&self) -> Done {
-        if self.cr0 & (cr::CR0_EM | cr::CR0_TS) != 0 { Err(Fault::NM) } else { Ok(()) }
+        if self.cr0 & (cr::CR0_EM | cr::CR0_TS) != 0 {
+            Err(Fault::NM)
+        } else {
+            Ok(())
+        }
     }
 
     fn xmm_count(&self) -> usize {
@@ -89,7 +100,11 @@ impl Cpu {
 
     fn aligned_area(&mut self, op: &Op, size: u64, align: u64, write: bool) -> Done<u64> {
         let la = self.operand_address(op, size, write)?;
-        if la & (align - 1) != 0 { Err(Fault::GP0) } else { Ok(la) }
+        if la & (align - 1) != 0 {
+            Err(Fault::GP0)
+        } else {
+            Ok(la)
+        }
     }
 
     /// Makes sure that all of a large store will succeed.
@@ -170,7 +185,11 @@ fn xsave(cpu: &mut Cpu, op: &Op) -> Done {
         cpu.store_range(la, seg, &area, 160, 160 + 16 * cpu.xmm_count())?;
     }
     let header = cpu.read::<u64>(la.wrapping_add(512), seg)?;
-    cpu.write(la.wrapping_add(512), seg, header | mask & (X87_STATE | SSE_STATE))
+    cpu.write(
+        la.wrapping_add(512),
+        seg,
+        header | mask & (X87_STATE | SSE_STATE),
+    )
 }
 
 #[inline(never)]
@@ -185,7 +204,9 @@ fn xrstor(cpu: &mut Cpu, op: &Op) -> Done {
     if present & !cpu.xcr0 != 0 || reserved || takes_mxcsr && mxcsr & !MXCSR_MASK != 0 {
         return Err(Fault::GP0);
     }
-    let legacy = area.first_chunk::<512>().expect("an XSAVE area has a legacy area");
+    let legacy = area
+        .first_chunk::<512>()
+        .expect("an XSAVE area has a legacy area");
     match (mask & X87_STATE != 0, present & X87_STATE != 0) {
         (true, true) => cpu.fpu.load_x87(legacy),
         (true, false) => cpu.fpu.x87.set(X87::RESET),
@@ -234,7 +255,12 @@ fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Done {
     if mask.iter().any(|m| m & 0x80 != 0) {
         cpu.pointer_for_update(la, seg, 16)?;
     }
-    for (n, (byte, _)) in data.iter().zip(mask).enumerate().filter(|(_, (_, m))| m & 0x80 != 0) {
+    for (n, (byte, _)) in data
+        .iter()
+        .zip(mask)
+        .enumerate()
+        .filter(|(_, (_, m))| m & 0x80 != 0)
+    {
         cpu.write(la.wrapping_add(n as u64), seg, *byte)?;
     }
     Ok(())
@@ -254,11 +280,7 @@ impl Cpu {
     /// MM registers of an instruction that the host cannot run, with what MMX does to the stack.
     fn mmx_state(&mut self) -> Done<X87> {
         self.start_mmx()?;
-        let state = self.fpu.x87.get();
-        let top = usize::from(state.fsw >> 11 & 7);
-        let mut turned = X87 { ftw: 0, fsw: state.fsw & !0x3800, ..state };
-        turned.st.rotate_right(top);
-        Ok(turned)
+        Ok(self.fpu.x87.get().with_top_zero(0))
     }
 }
 
@@ -266,8 +288,16 @@ impl Cpu {
 fn maskmovq(cpu: &mut Cpu, op: &Op) -> Done {
     let state = cpu.mmx_state()?;
     let la = cpu.operand_address(op, 8, true)?;
-    let (data, mask) = (mm(&state, op.dst).to_le_bytes(), mm(&state, op.src).to_le_bytes());
-    for (n, (byte, _)) in data.iter().zip(mask).enumerate().filter(|(_, (_, m))| m & 0x80 != 0) {
+    let (data, mask) = (
+        mm(&state, op.dst).to_le_bytes(),
+        mm(&state, op.src).to_le_bytes(),
+    );
+    for (n, (byte, _)) in data
+        .iter()
+        .zip(mask)
+        .enumerate()
+        .filter(|(_, (_, m))| m & 0x80 != 0)
+    {
         cpu.write(la.wrapping_add(n as u64), usize::from(op.seg), *byte)?;
     }
     cpu.fpu.x87.set(state);

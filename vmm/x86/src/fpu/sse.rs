@@ -103,7 +103,11 @@ binary! {
 #[inline(always)]
 fn apply<B: Binary>(cpu: &mut Cpu, op: &Op, b: u128) -> Done {
     let a = cpu.fpu.xmm[usize::from(op.dst & 15)];
-    let result = if B::FLOAT { cpu.float(|| B::compute(a, b))? } else { B::compute(a, b) };
+    let result = if B::FLOAT {
+        cpu.float(|| B::compute(a, b))?
+    } else {
+        B::compute(a, b)
+    };
     cpu.fpu.xmm[usize::from(op.dst & 15)] = result;
     Ok(())
 }
@@ -149,10 +153,18 @@ fn binary_handlers<B: Binary>(kind: Option<EaKind>) -> Handler {
 
 fn binary_of(code: Code) -> Option<fn(Option<EaKind>) -> Handler> {
     Some(match code {
-        Code::Pxor_xmm_xmmm128 | Code::Xorps_xmm_xmmm128 | Code::Xorpd_xmm_xmmm128 => binary_handlers::<Pxor>,
-        Code::Por_xmm_xmmm128 | Code::Orps_xmm_xmmm128 | Code::Orpd_xmm_xmmm128 => binary_handlers::<Por>,
-        Code::Pand_xmm_xmmm128 | Code::Andps_xmm_xmmm128 | Code::Andpd_xmm_xmmm128 => binary_handlers::<Pand>,
-        Code::Pandn_xmm_xmmm128 | Code::Andnps_xmm_xmmm128 | Code::Andnpd_xmm_xmmm128 => binary_handlers::<Pandn>,
+        Code::Pxor_xmm_xmmm128 | Code::Xorps_xmm_xmmm128 | Code::Xorpd_xmm_xmmm128 => {
+            binary_handlers::<Pxor>
+        }
+        Code::Por_xmm_xmmm128 | Code::Orps_xmm_xmmm128 | Code::Orpd_xmm_xmmm128 => {
+            binary_handlers::<Por>
+        }
+        Code::Pand_xmm_xmmm128 | Code::Andps_xmm_xmmm128 | Code::Andpd_xmm_xmmm128 => {
+            binary_handlers::<Pand>
+        }
+        Code::Pandn_xmm_xmmm128 | Code::Andnps_xmm_xmmm128 | Code::Andnpd_xmm_xmmm128 => {
+            binary_handlers::<Pandn>
+        }
         Code::Paddb_xmm_xmmm128 => binary_handlers::<Paddb>,
         Code::Paddw_xmm_xmmm128 => binary_handlers::<Paddw>,
         Code::Paddd_xmm_xmmm128 => binary_handlers::<Paddd>,
@@ -200,8 +212,11 @@ fn binary_of(code: Code) -> Option<fn(Option<EaKind>) -> Handler> {
 /// Loads all of an XMM register from memory of type `T`, zero-extended.
 #[inline(always)]
 fn load_zero<T: Word + Into<u128>, E: Ea, const ALIGNED: bool>(cpu: &mut Cpu, op: &Op) -> Done {
-    let value =
-        if ALIGNED { aligned_operand::<T, E>(cpu, op)? } else { operand::<T, E>(cpu, op)? };
+    let value = if ALIGNED {
+        aligned_operand::<T, E>(cpu, op)?
+    } else {
+        operand::<T, E>(cpu, op)?
+    };
     cpu.fpu.xmm[usize::from(op.dst & 15)] = value.into();
     Ok(())
 }
@@ -309,20 +324,39 @@ fn move_of(code: Code, kind: Option<EaKind>) -> Option<Handler> {
     let register = kind.is_none();
     let kind = kind.unwrap_or(EaKind::Legacy);
     Some(match code {
-        C::Movaps_xmm_xmmm128 | C::Movapd_xmm_xmmm128 | C::Movdqa_xmm_xmmm128
-        | C::Movups_xmm_xmmm128 | C::Movupd_xmm_xmmm128 | C::Movdqu_xmm_xmmm128
-        | C::Movaps_xmmm128_xmm | C::Movapd_xmmm128_xmm | C::Movdqa_xmmm128_xmm
-        | C::Movups_xmmm128_xmm | C::Movupd_xmmm128_xmm | C::Movdqu_xmmm128_xmm
-            if register => then_next(copy),
-        C::Movaps_xmm_xmmm128 | C::Movapd_xmm_xmmm128 | C::Movdqa_xmm_xmmm128
+        C::Movaps_xmm_xmmm128
+        | C::Movapd_xmm_xmmm128
+        | C::Movdqa_xmm_xmmm128
+        | C::Movups_xmm_xmmm128
+        | C::Movupd_xmm_xmmm128
+        | C::Movdqu_xmm_xmmm128
+        | C::Movaps_xmmm128_xmm
+        | C::Movapd_xmmm128_xmm
+        | C::Movdqa_xmmm128_xmm
+        | C::Movups_xmmm128_xmm
+        | C::Movupd_xmmm128_xmm
+        | C::Movdqu_xmmm128_xmm
+            if register =>
+        {
+            then_next(copy)
+        }
+        C::Movaps_xmm_xmmm128
+        | C::Movapd_xmm_xmmm128
+        | C::Movdqa_xmm_xmmm128
         | C::Movntdqa_xmm_m128 => ea!(kind, E => then_next(load_zero::<u128, E, true>)),
-        C::Movups_xmm_xmmm128 | C::Movupd_xmm_xmmm128 | C::Movdqu_xmm_xmmm128
+        C::Movups_xmm_xmmm128
+        | C::Movupd_xmm_xmmm128
+        | C::Movdqu_xmm_xmmm128
         | C::Lddqu_xmm_m128 => ea!(kind, E => then_next(load_zero::<u128, E, false>)),
-        C::Movaps_xmmm128_xmm | C::Movapd_xmmm128_xmm | C::Movdqa_xmmm128_xmm
-        | C::Movntps_m128_xmm | C::Movntpd_m128_xmm | C::Movntdq_m128_xmm =>
-            ea!(kind, E => then_next(store_low::<u128, E, true, 0>)),
-        C::Movups_xmmm128_xmm | C::Movupd_xmmm128_xmm | C::Movdqu_xmmm128_xmm =>
-            ea!(kind, E => then_next(store_low::<u128, E, false, 0>)),
+        C::Movaps_xmmm128_xmm
+        | C::Movapd_xmmm128_xmm
+        | C::Movdqa_xmmm128_xmm
+        | C::Movntps_m128_xmm
+        | C::Movntpd_m128_xmm
+        | C::Movntdq_m128_xmm => ea!(kind, E => then_next(store_low::<u128, E, true, 0>)),
+        C::Movups_xmmm128_xmm | C::Movupd_xmmm128_xmm | C::Movdqu_xmmm128_xmm => {
+            ea!(kind, E => then_next(store_low::<u128, E, false, 0>))
+        }
         C::Movss_xmm_xmmm32 | C::Movss_xmmm32_xmm if register => then_next(merge::<0, 0, 32>),
         C::Movsd_xmm_xmmm64 | C::Movsd_xmmm64_xmm if register => then_next(merge::<0, 0, 64>),
         C::Movss_xmm_xmmm32 => ea!(kind, E => then_next(load_zero::<u32, E, false>)),
@@ -342,10 +376,12 @@ fn move_of(code: Code, kind: Option<EaKind>) -> Option<Handler> {
         C::Movq_rm64_xmm => ea!(kind, E => then_next(store_low::<u64, E, false, 0>)),
         C::Movlps_xmm_m64 | C::Movlpd_xmm_m64 => ea!(kind, E => then_next(load_half::<E, 0>)),
         C::Movhps_xmm_m64 | C::Movhpd_xmm_m64 => ea!(kind, E => then_next(load_half::<E, 64>)),
-        C::Movlps_m64_xmm | C::Movlpd_m64_xmm =>
-            ea!(kind, E => then_next(store_low::<u64, E, false, 0>)),
-        C::Movhps_m64_xmm | C::Movhpd_m64_xmm =>
-            ea!(kind, E => then_next(store_low::<u64, E, false, 64>)),
+        C::Movlps_m64_xmm | C::Movlpd_m64_xmm => {
+            ea!(kind, E => then_next(store_low::<u64, E, false, 0>))
+        }
+        C::Movhps_m64_xmm | C::Movhpd_m64_xmm => {
+            ea!(kind, E => then_next(store_low::<u64, E, false, 64>))
+        }
         C::Movhlps_xmm_xmm => then_next(merge::<0, 64, 64>),
         C::Movlhps_xmm_xmm => then_next(merge::<64, 0, 64>),
         C::Pmovmskb_r32_xmm | C::Pmovmskb_r64_xmm => then_next(byte_mask),

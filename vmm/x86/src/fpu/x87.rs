@@ -28,7 +28,10 @@ pub(super) struct Resident {
 
 impl Resident {
     pub(super) fn new() -> Self {
-        Self { saved: X87::RESET, inside: false }
+        Self {
+            saved: X87::RESET,
+            inside: false,
+        }
     }
 
     fn load(&mut self) {
@@ -52,7 +55,12 @@ impl Resident {
         // SAFETY: writes the 108 bytes of `image`.
         unsafe { asm!("fnsave [{}]", in(reg) image.as_mut_ptr(), options(nostack)) };
         let (fcw, fip) = (self.saved.fcw, self.saved.fip);
-        self.saved = X87 { fcw, fip, ..X87::from_fsave(&image) }.with_pending();
+        self.saved = X87 {
+            fcw,
+            fip,
+            ..X87::from_fsave(&image)
+        }
+        .with_pending();
         self.inside = false;
     }
 
@@ -65,7 +73,20 @@ impl Resident {
     /// Sets the state.
     pub(super) fn set(&mut self, state: X87) {
         self.evict();
-        self.saved = X87 { fcw: state.fcw | 0x40, ..state }.with_pending();
+        self.saved = X87 {
+            fcw: state.fcw | 0x40,
+            ..state
+        }
+        .with_pending();
+    }
+
+    /// FNINIT: the registers keep their values.
+    fn init(&mut self) {
+        let state = self.get().with_top_zero(0xffff);
+        self.set(X87 {
+            st: state.st,
+            ..X87::RESET
+        });
     }
 
     /// The status word, ES and B as the guest's masks make them.
@@ -76,7 +97,12 @@ impl Resident {
         let word: u16;
         // SAFETY: reads the status word.
         unsafe { asm!("fnstsw ax", out("ax") word, options(nomem, nostack, preserves_flags)) };
-        X87 { fsw: word, ..self.saved }.with_pending().fsw
+        X87 {
+            fsw: word,
+            ..self.saved
+        }
+        .with_pending()
+        .fsw
     }
 
     fn has_unmasked(&self) -> bool {
@@ -206,7 +232,7 @@ fn no_wait(cpu: &Cpu) -> Done {
 #[inline(never)]
 fn init(cpu: &mut Cpu, _op: &Op) -> Done {
     no_wait(cpu)?;
-    cpu.fpu.x87.set(X87::RESET);
+    cpu.fpu.x87.init();
     Ok(())
 }
 
@@ -214,7 +240,10 @@ fn init(cpu: &mut Cpu, _op: &Op) -> Done {
 fn clear_exceptions(cpu: &mut Cpu, _op: &Op) -> Done {
     no_wait(cpu)?;
     let state = cpu.fpu.x87.get();
-    cpu.fpu.x87.set(X87 { fsw: state.fsw & 0x7f00, ..state });
+    cpu.fpu.x87.set(X87 {
+        fsw: state.fsw & 0x7f00,
+        ..state
+    });
     Ok(())
 }
 
@@ -262,7 +291,10 @@ fn store_env<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Done {
     } else {
         cpu.write_bytes(la, usize::from(op.seg), &state.to_env16())?;
     }
-    cpu.fpu.x87.set(X87 { fcw: state.fcw | MASKS, ..state });
+    cpu.fpu.x87.set(X87 {
+        fcw: state.fcw | MASKS,
+        ..state
+    });
     Ok(())
 }
 
@@ -295,7 +327,7 @@ fn save<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Done {
         image[14..].copy_from_slice(&full[28..]);
         cpu.write_bytes(la, usize::from(op.seg), &image)?;
     }
-    cpu.fpu.x87.set(X87::RESET);
+    cpu.fpu.x87.init();
     Ok(())
 }
 
@@ -332,7 +364,7 @@ fn wait(cpu: &mut Cpu, _op: &Op) -> Done {
 fn empty_mmx(cpu: &mut Cpu, _op: &Op) -> Done {
     cpu.start_mmx()?;
     let state = cpu.fpu.x87.get();
-    cpu.fpu.x87.set(X87 { ftw: 0xffff, fsw: state.fsw & !0x3800, ..state });
+    cpu.fpu.x87.set(state.with_top_zero(0xffff));
     Ok(())
 }
 
@@ -387,7 +419,9 @@ pub(super) fn lower(insn: &Instruction, mode: Mode, bytes: &[u8]) -> Option<Lowe
     }
     let prefixes = [0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
     let rex = |b: &u8| mode.bits == 64 && b & 0xf0 == 0x40;
-    let at = bytes.iter().position(|b| !prefixes.contains(b) && !rex(b))?;
+    let at = bytes
+        .iter()
+        .position(|b| !prefixes.contains(b) && !rex(b))?;
     let (&opcode, &modrm) = (bytes.get(at)?, bytes.get(at + 1)?);
     if !(0xd8..=0xdf).contains(&opcode) {
         return None;
