@@ -21,11 +21,12 @@
 
 pub mod blk;
 mod chain;
+pub mod console;
 mod event;
 mod pci;
 mod registers;
 mod ring;
-mod rng;
+pub mod rng;
 mod signal;
 mod spec;
 mod worker;
@@ -35,6 +36,7 @@ mod driver;
 
 pub use blk::{Blk, BlkOptions, DiskAction, DiskEvent, ErrorPolicy};
 pub use chain::{Chain, Segments};
+pub use console::{Console, ConsoleError, ConsoleHandle, PortOptions};
 pub use pci::{NOTIFY_BAR, VirtioPci, VirtioPciError, VirtioPciOptions};
 pub use ring::{Ring, RingError, Rings, Served};
 pub use rng::Rng;

@@ -93,6 +93,11 @@ pub struct BlkOptions {
     pub queues: u16,
     /// The largest size of a queue, a power of two from 4 up.
     pub queue_size: u16,
+    /// The size of a logical block in bytes, a power of two from 512 up; the disk's by default.
+    pub logical_block_bytes: Option<u32>,
+    /// The size of a physical block in bytes, the logical size times a power of two and the
+    /// logical size by default.
+    pub physical_block_bytes: Option<u32>,
     /// What becomes of a request that the host refused.
     pub policy: ErrorPolicy,
     /// Learns of refused requests.
@@ -107,6 +112,8 @@ impl BlkOptions {
             serial: String::new(),
             queues: 1,
             queue_size: DEFAULT_QUEUE_SIZE,
+            logical_block_bytes: None,
+            physical_block_bytes: None,
             policy: ErrorPolicy::Report,
             on_error: Arc::new(|_| {}),
         }
@@ -135,7 +142,7 @@ impl Blk {
     pub fn new(disk: &Arc<dyn Disk>, options: BlkOptions) -> Self {
         let queues = options.queues.clamp(1, MAX_QUEUES);
         let queue_size = options.queue_size.clamp(4, 1024);
-        let config = config_space(disk.as_ref(), queues, queue_size);
+        let config = config_space(disk.as_ref(), &options, queues, queue_size);
         let features = features(disk.as_ref(), queues);
         let options = Arc::new(options);
         let plan = |queue: u16| WorkerPlan {
@@ -163,16 +170,28 @@ fn features(disk: &dyn Disk, queues: u16) -> u64 {
     always | changes | many
 }
 
+/// Returns the logical block size in bytes and the number of blocks in a physical one, as a power
+/// of two.
+fn block_sizes(disk: &dyn Disk, options: &BlkOptions) -> (u32, u8) {
+    let is_good = |bytes: &u32| bytes.is_power_of_two() && *bytes >= 512;
+    let asked = options.logical_block_bytes.filter(is_good);
+    let logical = asked.unwrap_or(disk.logical_block_bytes().max(512));
+    let physical = options.physical_block_bytes.filter(is_good);
+    let ratio = physical.map_or(1, |physical| physical / logical).max(1);
+    (logical, u8::try_from(ratio.ilog2()).unwrap_or(0))
+}
+
 /// Lays out `struct virtio_blk_config` (§5.2.4).
-fn config_space(disk: &dyn Disk, queues: u16, queue_size: u16) -> [u8; 60] {
+fn config_space(disk: &dyn Disk, options: &BlkOptions, queues: u16, queue_size: u16) -> [u8; 60] {
     let mut config = [0; 60];
-    let block_bytes = disk.logical_block_bytes().max(512);
+    let (block_bytes, physical_exponent) = block_sizes(disk, options);
     let mut put = |at: usize, value: &[u8]| config[at..at + value.len()].copy_from_slice(value);
     put(0, &(disk.len_bytes() / SECTOR_BYTES).to_le_bytes());
     // Header and status take a descriptor each.
     put(12, &u32::from(queue_size - 2).to_le_bytes());
     put(20, &block_bytes.to_le_bytes());
-    // Least good transfer of one block; the physical block is the logical one.
+    put(24, &[physical_exponent]);
+    // The least good transfer is one block.
     put(26, &1u16.to_le_bytes());
     put(34, &queues.to_le_bytes());
     put(36, &MAX_RANGE_SECTORS.to_le_bytes());
