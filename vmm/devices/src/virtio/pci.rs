@@ -220,9 +220,9 @@ impl VirtioPci {
             && !self.signals.needs_reset()
             && !inner.paused;
         if runs {
-            self.start_all(inner)
+            self.start_all(inner);
         } else {
-            self.stop_all(inner)
+            self.stop_all(inner);
         }
     }
 

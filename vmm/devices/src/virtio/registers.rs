@@ -277,7 +277,7 @@ impl Registers {
                 set_half(&mut self.accepted, self.driver_feature_select, value);
             }
             common::QUEUE_DESC..0x38 if offset.is_multiple_of(4) => {
-                self.write_address(offset, value)
+                self.write_address(offset, value);
             }
             _ => {}
         }
@@ -406,6 +406,3 @@ fn set_half(value: &mut u64, select: u32, half: u32) {
         _ => {}
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -109,7 +109,7 @@ impl BlkWorker {
             Operation::Discard(ranges) => {
                 self.each(ranges, DiskAction::Discard, |disk, range| {
                     disk.discard(range.offset, range.len_bytes)
-                })?
+                })?;
             }
             Operation::WriteZeroes(ranges) => {
                 self.each(ranges, DiskAction::WriteZeroes, |disk, range| {

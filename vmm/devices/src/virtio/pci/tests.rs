@@ -426,7 +426,7 @@ fn hostile_rings_need_a_reset_and_do_no_more() {
             queue.offer(driver, 0);
         }),
         ("a head outside the table", |driver, queue| {
-            queue.offer(driver, 0x4000)
+            queue.offer(driver, 0x4000);
         }),
         ("a buffer outside memory", |driver, queue| {
             let head = queue.put_chain(driver, &[writable(0x4000_0000, 4)]);
