@@ -30,6 +30,8 @@ use timer::Mode;
 pub const BASE_GPA: u64 = chip::BASE_GPA;
 /// Length of the register page in bytes.
 pub const LEN_BYTES: u64 = 0x1000;
+/// Frequency of the timer before its divider, in hertz, for those who tell the guest.
+pub const TIMER_HZ: u64 = 1_000_000_000;
 /// Index of the base register among the model-specific registers.
 pub const MSR_APIC_BASE: u32 = 0x1b;
 /// Index of the timer deadline register.

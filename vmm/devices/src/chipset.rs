@@ -44,6 +44,9 @@ pub mod irq {
 pub const SERIAL_PORT: u16 = 0x3f8;
 
 const IOAPIC_PIT_PIN: usize = 2;
+const PIC_MASTER: u16 = 0x20;
+const PIC_SLAVE: u16 = 0xa0;
+const PIC_ELCR: u16 = 0x4d0;
 
 /// Sends global system interrupts to the PIC pair and the I/O APIC.
 pub struct GsiRouter {
@@ -113,6 +116,97 @@ pub enum ChipsetError {
     Timer(#[from] TooManyTimers),
 }
 
+/// The chips that sit on ports and interrupt by ISA lines.
+struct Chips {
+    pit: Arc<Pit>,
+    rtc: Arc<Rtc>,
+    pm: Arc<AcpiPm>,
+    serial: Arc<Uart>,
+    keyboard: Arc<Keyboard>,
+    reset_control: Arc<ResetControl>,
+    fw_cfg: Arc<FwCfg>,
+    debug: Arc<DebugPorts>,
+    pvpanic: Arc<Pvpanic>,
+    config_ports: Arc<PciConfigPorts>,
+}
+
+impl Chips {
+    fn new(
+        config: ChipsetConfig,
+        irqs: &Arc<dyn IrqSink>,
+        timer: &BoardTimer,
+        pci: &Arc<PciBus>,
+    ) -> Self {
+        let line = |gsi| IrqLine::new(Arc::clone(irqs), gsi);
+        let clock = || Arc::clone(&config.clock);
+        let platform = || Arc::clone(&config.platform);
+        let waker = || timer.waker();
+        let sci = line(irq::SCI);
+        let rtc = Rtc::new(&config.cmos, clock(), config.utc, waker(), line(irq::RTC));
+        let serial = Uart::new("serial0", SERIAL_PORT, line(irq::SERIAL), config.serial);
+        let reset_control = Arc::new(ResetControl::new(platform()));
+        let config_ports = PciConfigPorts::new(Arc::clone(pci), Arc::clone(&reset_control));
+        Self {
+            pit: Arc::new(Pit::new(clock(), waker(), line(irq::PIT))),
+            rtc: Arc::new(rtc),
+            pm: Arc::new(AcpiPm::new(
+                config.pm_timer,
+                clock(),
+                waker(),
+                sci,
+                platform(),
+            )),
+            serial: Arc::new(serial),
+            keyboard: Arc::new(Keyboard::new(line(irq::KEYBOARD), platform())),
+            reset_control,
+            pvpanic: Arc::new(Pvpanic::new(platform())),
+            fw_cfg: Arc::new(FwCfg::new(config.fw_cfg, config.memory)),
+            debug: Arc::new(DebugPorts::new(config.debug, config.progress)),
+            config_ports: Arc::new(config_ports),
+        }
+    }
+
+    fn place(&self, ports: &PortBus) -> Result<(), BusError> {
+        let one = |port: u16| port..=port;
+        let map: [(RangeInclusive<u16>, Arc<dyn PortIo>); 14] = [
+            (0x40..=0x43, self.pit.clone()),
+            (one(0x61), self.pit.clone()),
+            (one(keyboard::DATA), self.keyboard.clone()),
+            (one(keyboard::COMMAND), self.keyboard.clone()),
+            (rtc::INDEX..=rtc::DATA, self.rtc.clone()),
+            (one(PORT_92), self.reset_control.clone()),
+            (SERIAL_PORT..=SERIAL_PORT + 7, self.serial.clone()),
+            (fw_cfg::SELECTOR..=fw_cfg::DATA, self.fw_cfg.clone()),
+            (fw_cfg::DMA..=fw_cfg::DMA + 7, self.fw_cfg.clone()),
+            (one(pvpanic::PORT), self.pvpanic.clone()),
+            (one(debug_ports::FIRMWARE_LOG), self.debug.clone()),
+            (one(debug_ports::CONSOLE), self.debug.clone()),
+            (one(debug_ports::PROGRESS), self.debug.clone()),
+            (
+                CONFIG_ADDRESS..=CONFIG_ADDRESS + 7,
+                self.config_ports.clone(),
+            ),
+        ];
+        map.into_iter()
+            .try_for_each(|(range, device)| ports.insert(range, device))
+    }
+
+    fn devices(&self) -> [Arc<dyn Device>; 10] {
+        [
+            self.pit.clone(),
+            self.rtc.clone(),
+            self.pm.clone(),
+            self.serial.clone(),
+            self.keyboard.clone(),
+            self.reset_control.clone(),
+            self.fw_cfg.clone(),
+            self.debug.clone(),
+            self.pvpanic.clone(),
+            self.config_ports.clone(),
+        ]
+    }
+}
+
 /// The board. Every field may be used from any thread.
 pub struct Chipset {
     /// The port bus.
@@ -127,10 +221,6 @@ pub struct Chipset {
     pub pic: Arc<Pic>,
     /// The I/O APIC.
     pub ioapic: Arc<Ioapic>,
-    /// The interval timer.
-    pub pit: Arc<Pit>,
-    /// The real-time clock.
-    pub rtc: Arc<Rtc>,
     /// The power management registers, with the power button.
     pub pm: Arc<AcpiPm>,
     /// The first serial port.
@@ -141,7 +231,7 @@ pub struct Chipset {
     pub host_bridge: Arc<HostBridge>,
     /// The timers' thread.
     pub timer: BoardTimer,
-    chips: Vec<Arc<dyn Device>>,
+    chips: Chips,
 }
 
 impl Chipset {
@@ -157,80 +247,22 @@ impl Chipset {
         let ioapic = Arc::new(Ioapic::new(Arc::clone(&config.msi)));
         let router = GsiRouter::new(Arc::clone(&pic), Arc::clone(&ioapic));
         let irqs: Arc<dyn IrqSink> = Arc::new(router);
-        let line = |gsi| IrqLine::new(Arc::clone(&irqs), gsi);
         let timer = BoardTimer::new(Arc::clone(&config.clock));
-        let clock = || Arc::clone(&config.clock);
-        let platform = || Arc::clone(&config.platform);
-
-        let pit = Arc::new(Pit::new(clock(), timer.waker(), line(irq::PIT)));
-        let rtc = Rtc::new(
-            &config.cmos,
-            clock(),
-            config.utc,
-            timer.waker(),
-            line(irq::RTC),
-        );
-        let rtc = Arc::new(rtc);
-        let sci = line(irq::SCI);
-        let pm = AcpiPm::new(config.pm_timer, clock(), timer.waker(), sci, platform());
-        let pm = Arc::new(pm);
-        let serial = Uart::new("serial0", SERIAL_PORT, line(irq::SERIAL), config.serial);
-        let serial = Arc::new(serial);
-        let keyboard = Arc::new(Keyboard::new(line(irq::KEYBOARD), platform()));
-        let reset_control = Arc::new(ResetControl::new(platform()));
-        let fw_cfg = Arc::new(FwCfg::new(config.fw_cfg, config.memory));
-        let debug = Arc::new(DebugPorts::new(config.debug, config.progress));
-        let pvpanic = Arc::new(Pvpanic::new(platform()));
-        let config_ports = PciConfigPorts::new(Arc::clone(&pci), Arc::clone(&reset_control));
-        let config_ports = Arc::new(config_ports);
-        let lpc = Arc::new(Lpc::new(Arc::clone(&irqs), Arc::clone(&pm), &ports));
         let host_bridge = Arc::new(HostBridge::new(&pci, &mmio, config.mmconfig_is_open));
 
-        let at: [(RangeInclusive<u16>, Arc<dyn PortIo>); 17] = [
-            (0x20..=0x21, pic.clone()),
-            (0xa0..=0xa1, pic.clone()),
-            (0x4d0..=0x4d1, pic.clone()),
-            (0x40..=0x43, pit.clone()),
-            (0x61..=0x61, pit.clone()),
-            (keyboard::DATA..=keyboard::DATA, keyboard.clone()),
-            (keyboard::COMMAND..=keyboard::COMMAND, keyboard.clone()),
-            (rtc::INDEX..=rtc::DATA, rtc.clone()),
-            (PORT_92..=PORT_92, reset_control.clone()),
-            (SERIAL_PORT..=SERIAL_PORT + 7, serial.clone()),
-            (fw_cfg::SELECTOR..=fw_cfg::DATA, fw_cfg.clone()),
-            (fw_cfg::DMA..=fw_cfg::DMA + 7, fw_cfg.clone()),
-            (pvpanic::PORT..=pvpanic::PORT, pvpanic.clone()),
-            (
-                debug_ports::FIRMWARE_LOG..=debug_ports::FIRMWARE_LOG,
-                debug.clone(),
-            ),
-            (debug_ports::CONSOLE..=debug_ports::CONSOLE, debug.clone()),
-            (debug_ports::PROGRESS..=debug_ports::PROGRESS, debug.clone()),
-            (CONFIG_ADDRESS..=CONFIG_ADDRESS + 7, config_ports.clone()),
-        ];
-        for (range, device) in at {
-            ports.insert(range, device)?;
+        let chips = Chips::new(config, &irqs, &timer, &pci);
+        let lpc = Arc::new(Lpc::new(Arc::clone(&irqs), Arc::clone(&chips.pm), &ports));
+        chips.place(&ports)?;
+        for first in [PIC_MASTER, PIC_SLAVE, PIC_ELCR] {
+            ports.insert(first..=first + 1, pic.clone())?;
         }
         let ioapic_gpas = ioapic::BASE_GPA..=ioapic::BASE_GPA + (ioapic::LEN_BYTES - 1);
         mmio.insert(ioapic_gpas, ioapic.clone())?;
         pci.add(PciAddress::HOST_BRIDGE, host_bridge.clone())?;
         pci.add(PciAddress::LPC, lpc.clone())?;
-        timer.add(pit.clone())?;
-        timer.add(rtc.clone())?;
-        timer.add(pm.clone())?;
-
-        let chips: Vec<Arc<dyn Device>> = vec![
-            pit.clone(),
-            rtc.clone(),
-            pm.clone(),
-            serial.clone(),
-            keyboard,
-            reset_control,
-            fw_cfg,
-            debug,
-            pvpanic,
-            config_ports,
-        ];
+        timer.add(chips.pit.clone())?;
+        timer.add(chips.rtc.clone())?;
+        timer.add(chips.pm.clone())?;
         Ok(Self {
             ports,
             mmio,
@@ -238,10 +270,8 @@ impl Chipset {
             irqs,
             pic,
             ioapic,
-            pit,
-            rtc,
-            pm,
-            serial,
+            pm: Arc::clone(&chips.pm),
+            serial: Arc::clone(&chips.serial),
             lpc,
             host_bridge,
             timer,
@@ -264,12 +294,8 @@ impl Chipset {
         let functions = self.pci.functions().into_iter();
         let functions = functions.map(|(_, function)| function as Arc<dyn Device>);
         let controllers: [Arc<dyn Device>; 2] = [self.pic.clone(), self.ioapic.clone()];
-        self.chips
-            .iter()
-            .map(Arc::clone)
-            .chain(functions)
-            .chain(controllers)
-            .collect()
+        let chips = self.chips.devices().into_iter();
+        chips.chain(functions).chain(controllers).collect()
     }
 
     /// Resets every device.

@@ -89,3 +89,43 @@ pub trait Wake: Send + Sync {
     /// Wakes the owner.
     fn wake(&self);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::{IrqLine, IrqSink};
+
+    #[derive(Default)]
+    struct Pin(AtomicBool);
+
+    impl IrqSink for Pin {
+        fn set_irq(&self, _gsi: u32, level: bool) {
+            self.0.store(level, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_line_ends_at_its_chips_level_whoever_drives_it_last() {
+        let pin = Arc::new(Pin::default());
+        let chip = AtomicBool::new(false);
+        for round in 0..2000 {
+            let line = IrqLine::new(pin.clone(), 3);
+            let change = |level: bool| {
+                chip.store(level, Ordering::SeqCst);
+                line.follow(|| chip.load(Ordering::SeqCst));
+            };
+            thread::scope(|scope| {
+                scope.spawn(|| change(round % 2 == 0));
+                change(round % 3 == 0);
+            });
+            assert_eq!(
+                pin.0.load(Ordering::SeqCst),
+                chip.load(Ordering::SeqCst),
+                "{round}"
+            );
+        }
+    }
+}

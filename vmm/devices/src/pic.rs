@@ -19,6 +19,7 @@ const ELCR_MASTER: u16 = 0x4d0;
 const ELCR_SLAVE: u16 = 0x4d1;
 /// The master's input that the slave drives.
 const CASCADE: u8 = 2;
+const MASTER_SLAVES: u8 = 1 << CASCADE;
 /// Interrupts that can be level-triggered: not timer, keyboard and cascade; not RTC and coprocessor.
 const ELCR_MASKS: [u8; 2] = [0xf8, 0xde];
 /// The input whose vector a vanished request gets.
@@ -42,7 +43,8 @@ struct Chip {
     imr: u8,
     elcr: u8,
     vector_base: u8,
-    cascade: u8,
+    /// Inputs that other chips drive: wiring, not state.
+    slaves: u8,
     lowest_priority: u8,
     expect: Expect,
     has_icw4: bool,
@@ -56,7 +58,7 @@ struct Chip {
 }
 
 impl Chip {
-    fn fresh() -> Self {
+    fn fresh(slaves: u8) -> Self {
         Self {
             lines: 0,
             irr: 0,
@@ -64,7 +66,7 @@ impl Chip {
             imr: 0,
             elcr: 0,
             vector_base: 0,
-            cascade: 0,
+            slaves,
             lowest_priority: 7,
             expect: Expect::Operation,
             has_icw4: false,
@@ -113,7 +115,7 @@ impl Chip {
             in_service &= !self.imr;
         }
         if self.special_fully_nested {
-            in_service &= !self.cascade;
+            in_service &= !self.slaves;
         }
         let served = self.most_urgent(in_service).map_or(8, |(_, rank)| rank);
         (rank < served).then_some(input)
@@ -170,11 +172,10 @@ impl Chip {
             irr: self.lines & self.elcr,
             elcr: self.elcr,
             vector_base: self.vector_base,
-            cascade: self.cascade,
             expect: Expect::Icw2,
             has_icw4: value & 1 != 0,
             single: value & 2 != 0,
-            ..Self::fresh()
+            ..Self::fresh(self.slaves)
         };
     }
 
@@ -197,10 +198,8 @@ impl Chip {
                     Expect::Icw3
                 }
             }
-            Expect::Icw3 => {
-                self.cascade = value;
-                after_icw3
-            }
+            // The wiring between the chips is fixed.
+            Expect::Icw3 => after_icw3,
             Expect::Icw4 => {
                 self.special_fully_nested = value & 0x10 != 0;
                 self.auto_eoi = value & 0x02 != 0;
@@ -257,8 +256,8 @@ struct Pair {
 impl Pair {
     fn fresh() -> Self {
         Self {
-            master: Chip::fresh(),
-            slave: Chip::fresh(),
+            master: Chip::fresh(MASTER_SLAVES),
+            slave: Chip::fresh(0),
         }
     }
 
@@ -334,7 +333,6 @@ struct ChipState {
     imr: u8,
     elcr: u8,
     vector_base: u8,
-    cascade: u8,
     lowest_priority: u8,
     expect: Expect,
     has_icw4: bool,
@@ -363,7 +361,6 @@ impl From<&Chip> for ChipState {
             imr: chip.imr,
             elcr: chip.elcr,
             vector_base: chip.vector_base,
-            cascade: chip.cascade,
             lowest_priority: chip.lowest_priority,
             expect: chip.expect,
             has_icw4: chip.has_icw4,
@@ -379,7 +376,7 @@ impl From<&Chip> for ChipState {
 }
 
 impl ChipState {
-    fn chip(self) -> Result<Chip, RestoreError> {
+    fn chip(self, slaves: u8) -> Result<Chip, RestoreError> {
         if self.lowest_priority > 7 {
             let kind = KIND.to_owned();
             return Err(RestoreError::Field {
@@ -394,7 +391,7 @@ impl ChipState {
             imr: self.imr,
             elcr: self.elcr,
             vector_base: self.vector_base & 0xf8,
-            cascade: self.cascade,
+            slaves,
             lowest_priority: self.lowest_priority,
             expect: self.expect,
             has_icw4: self.has_icw4,
@@ -517,8 +514,8 @@ impl Device for Pic {
     fn restore(&self, saved: &SavedDevice) -> Result<(), RestoreError> {
         let state: PairState = saved.open(KIND, VERSION)?;
         let pair = Pair {
-            master: state.master.chip()?,
-            slave: state.slave.chip()?,
+            master: state.master.chip(MASTER_SLAVES)?,
+            slave: state.slave.chip(0)?,
         };
         self.change(|live| *live = pair);
         Ok(())

@@ -147,6 +147,20 @@ fn special_mask_mode_lets_less_urgent_inputs_through() {
 }
 
 #[test]
+fn special_fully_nested_mode_lets_a_more_urgent_slave_input_through() {
+    let pic = pic();
+    for (port, value) in [(0x20, 0x11), (0x21, 0x08), (0x21, 0x04), (0x21, 0x11)] {
+        out(&pic, port, value);
+    }
+    pic.set_irq(12, true);
+    assert_eq!(pic.acknowledge(), Some(0x74));
+    pic.set_irq(9, true);
+    assert_eq!(pic.acknowledge(), Some(0x71));
+    pic.set_irq(10, true);
+    assert!(!pic.intr());
+}
+
+#[test]
 fn a_request_that_was_masked_away_is_not_acknowledged() {
     let pic = pic();
     pic.set_irq(4, true);
