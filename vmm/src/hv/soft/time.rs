@@ -117,7 +117,11 @@ impl GuestTsc for VcpuTsc {
     fn ns_when(&self, deadline: u64) -> u64 {
         let now_ns = self.time.now_ns();
         let now_ticks = tsc().wrapping_add(self.offset.load(Ordering::Relaxed));
-        let ticks = u128::from(deadline.saturating_sub(now_ticks));
+        // A caller compares with a time that it read before: what has passed was long ago.
+        let Some(ticks) = deadline.checked_sub(now_ticks) else {
+            return 0;
+        };
+        let ticks = u128::from(ticks);
         let left_ns = ticks * 1_000_000 / u128::from(self.time.khz);
         now_ns.saturating_add(u64::try_from(left_ns).unwrap_or(u64::MAX))
     }
