@@ -26,8 +26,10 @@ const SECTOR_BYTES: u64 = 512;
 const DEFAULT_QUEUE_SIZE: u16 = 256;
 /// Bounds the work of one discard or write zeroes segment: 1 GiB.
 const MAX_RANGE_SECTORS: u32 = 1 << 21;
-/// Bounds the segments of one discard or write zeroes request.
-const MAX_RANGE_SEGMENTS: u32 = 32;
+/// Bounds the segments of one discard request.
+const MAX_DISCARD_SEGMENTS: u32 = 32;
+/// Bounds the segments of one write zeroes request: where the host cannot unmap, it writes them.
+const MAX_WRITE_ZEROES_SEGMENTS: u32 = 1;
 /// Most queues: one for each of the machine's vCPUs.
 const MAX_QUEUES: u16 = 64;
 
@@ -195,10 +197,10 @@ fn config_space(disk: &dyn Disk, options: &BlkOptions, queues: u16, queue_size: 
     put(26, &1u16.to_le_bytes());
     put(34, &queues.to_le_bytes());
     put(36, &MAX_RANGE_SECTORS.to_le_bytes());
-    put(40, &MAX_RANGE_SEGMENTS.to_le_bytes());
+    put(40, &MAX_DISCARD_SEGMENTS.to_le_bytes());
     put(44, &(block_bytes / 512).to_le_bytes());
     put(48, &MAX_RANGE_SECTORS.to_le_bytes());
-    put(52, &MAX_RANGE_SEGMENTS.to_le_bytes());
+    put(52, &MAX_WRITE_ZEROES_SEGMENTS.to_le_bytes());
     put(56, &[1]);
     config
 }

@@ -254,8 +254,7 @@ impl VirtioPci {
         let rings = match started {
             Ok(rings) => rings,
             Err(error) => {
-                tracing::warn!(device = self.name, %error, "a queue cannot be; the device needs a reset");
-                return self.signals.fail();
+                return self.signals.fail_for(&self.name, &error);
             }
         };
         let events = inner.slots[at].queues.iter();

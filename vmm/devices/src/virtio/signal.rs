@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
+use super::ring::RingError;
 use super::spec::{ISR_CONFIG, ISR_QUEUE, NO_VECTOR};
+use crate::guest_log::GuestLog;
 use crate::interrupt::IrqLine;
 use crate::lock::Lock;
 use crate::pci::Msix;
@@ -35,6 +37,8 @@ pub(super) struct Signals {
     driver_ok: AtomicBool,
     needs_reset: AtomicBool,
     failure_is_untold: AtomicBool,
+    /// What a driver's mistakes may write to the log.
+    log: GuestLog,
 }
 
 impl Signals {
@@ -49,6 +53,7 @@ impl Signals {
             driver_ok: AtomicBool::new(false),
             needs_reset: AtomicBool::new(false),
             failure_is_untold: AtomicBool::new(false),
+            log: GuestLog::default(),
         }
     }
 
@@ -87,6 +92,14 @@ impl Signals {
     pub(super) fn config_changed(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.interrupt_config();
+    }
+
+    /// Notes that the driver of `device` broke the rules.
+    pub(super) fn fail_for(&self, device: &str, error: &RingError) {
+        if let Some(count) = self.log.admit() {
+            tracing::warn!(device, count, %error, "a driver broke the rules; the device needs a reset");
+        }
+        self.fail();
     }
 
     /// Sets `DEVICE_NEEDS_RESET` (§2.1.2); [`Signals::flush`] tells the driver.

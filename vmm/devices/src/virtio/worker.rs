@@ -214,8 +214,7 @@ fn run(
     };
     while !turn.must_stop() {
         if let Err(error) = parts.worker.serve(&mut parts.rings, &turn) {
-            tracing::warn!(worker = name, %error, "a driver broke the rules; its device needs a reset");
-            signals.fail();
+            signals.fail_for(name, &error);
             signals.flush();
             break;
         }

@@ -60,7 +60,8 @@ pub(super) struct Limits {
     pub(super) may_discard: bool,
     pub(super) may_write_zeroes: bool,
     pub(super) range_sectors: u32,
-    pub(super) range_segments: u32,
+    pub(super) discard_segments: u32,
+    pub(super) write_zeroes_segments: u32,
 }
 
 impl Request {
@@ -104,11 +105,11 @@ impl Request {
             T_GET_ID if writable.len_bytes() < ID_BYTES => Err(Status::IoError),
             T_GET_ID => Ok(Operation::GetId { to: writable }),
             T_DISCARD | T_WRITE_ZEROES if limits.is_read_only => Err(Status::IoError),
-            T_DISCARD if limits.may_discard => {
-                limits.ranges(memory, &data, 0)?.map(Operation::Discard)
-            }
+            T_DISCARD if limits.may_discard => limits
+                .ranges(memory, &data, limits.discard_segments, 0)?
+                .map(Operation::Discard),
             T_WRITE_ZEROES if limits.may_write_zeroes => limits
-                .ranges(memory, &data, RANGE_UNMAP)?
+                .ranges(memory, &data, limits.write_zeroes_segments, RANGE_UNMAP)?
                 .map(Operation::WriteZeroes),
             _ => Err(Status::Unsupported),
         };
@@ -141,10 +142,11 @@ impl Limits {
         &self,
         memory: &GuestMemory,
         data: &Segments,
+        most: u32,
         allowed_flags: u32,
     ) -> Result<Result<Vec<Range>, Status>, RingError> {
         let count = data.len_bytes() / RANGE_BYTES;
-        let most = usize::try_from(self.range_segments).unwrap_or(usize::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         if count == 0 || count > most || !data.len_bytes().is_multiple_of(RANGE_BYTES) {
             return Ok(Err(Status::IoError));
         }

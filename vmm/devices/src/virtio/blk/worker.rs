@@ -8,8 +8,9 @@ use block::{Disk, DiskError};
 use super::request::{ID_BYTES, Limits, Operation, Range, Request, Status};
 use super::{
     BlkOptions, DiskAction, DiskEvent, ErrorPolicy, F_DISCARD, F_FLUSH, F_WRITE_ZEROES,
-    MAX_RANGE_SECTORS, MAX_RANGE_SEGMENTS,
+    MAX_DISCARD_SEGMENTS, MAX_RANGE_SECTORS, MAX_WRITE_ZEROES_SEGMENTS,
 };
+use crate::guest_log::GuestLog;
 use crate::memory::GuestMemory;
 use crate::virtio::chain::{Chain, Segments};
 use crate::virtio::ring::{RingError, Rings, Served};
@@ -43,6 +44,7 @@ pub(super) struct BlkWorker {
     limits: Limits,
     flushes: bool,
     holds: bool,
+    log: GuestLog,
     buffer: Vec<u8>,
 }
 
@@ -54,7 +56,8 @@ impl BlkWorker {
             may_discard: false,
             may_write_zeroes: false,
             range_sectors: MAX_RANGE_SECTORS,
-            range_segments: MAX_RANGE_SEGMENTS,
+            discard_segments: MAX_DISCARD_SEGMENTS,
+            write_zeroes_segments: MAX_WRITE_ZEROES_SEGMENTS,
         };
         Self {
             disk,
@@ -62,6 +65,7 @@ impl BlkWorker {
             limits,
             flushes: false,
             holds: false,
+            log: GuestLog::default(),
             buffer: Vec::new(),
         }
     }
@@ -212,13 +216,16 @@ impl BlkWorker {
         };
         let device = self.options.name.clone();
         let error = with_causes(error);
-        tracing::warn!(
-            device,
-            ?action,
-            offset,
-            error,
-            "the host refused a disk request"
-        );
+        if let Some(count) = self.log.admit() {
+            tracing::warn!(
+                device,
+                ?action,
+                offset,
+                count,
+                error,
+                "the host refused a disk request"
+            );
+        }
         let held = answer.is_none();
         (self.options.on_error)(DiskEvent {
             device,
