@@ -105,7 +105,9 @@ pub enum ModelError {
     #[error("CPU feature {0:?} is unknown")]
     UnknownFeature(String),
     /// The host's processor lacks instructions that the model needs.
-    #[error("CPU feature {feature} of model {model} needs an instruction that this host does not have")]
+    #[error(
+        "CPU feature {feature} of model {model} needs an instruction that this host does not have"
+    )]
     NotOnThisHost {
         /// Model.
         model: &'static str,

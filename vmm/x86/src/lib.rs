@@ -20,6 +20,8 @@ pub mod bus;
 pub mod code_map;
 pub mod cpuid;
 pub mod memory;
+#[doc(hidden)]
+pub mod tiny_guests;
 
 mod cpu;
 mod dispatch;

@@ -133,7 +133,11 @@ fn lower_mov(insn: &Instruction, mode: Mode) -> Option<Lowered> {
     if from.is_segment_register() {
         op.run = then_next(registers::move_from);
         op.dst = from.number() as u8;
-        op.extra = if to == Register::None { 2 } else { to.size() as u8 };
+        op.extra = if to == Register::None {
+            2
+        } else {
+            to.size() as u8
+        };
         operand::set_rm(&mut op, insn, 0, mode.bits);
         return Some(Lowered::Next(op));
     }
@@ -203,10 +207,8 @@ fn lower_push_pop(insn: &Instruction) -> Option<Lowered> {
 /// Far jumps and calls.
 fn lower_far(insn: &Instruction, mode: Mode) -> Option<Lowered> {
     let (jump, call): (Handler, Handler) = (then_leave(far::jump), then_leave(far::call));
-    let (jump_memory, call_memory): (Handler, Handler) = (
-        then_leave(far::jump_memory),
-        then_leave(far::call_memory),
-    );
+    let (jump_memory, call_memory): (Handler, Handler) =
+        (then_leave(far::jump_memory), then_leave(far::call_memory));
     let (run, size) = match insn.code() {
         Code::Jmp_ptr1616 => (jump, 2),
         Code::Jmp_ptr1632 => (jump, 4),

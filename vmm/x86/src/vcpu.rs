@@ -282,7 +282,10 @@ fn validate(state: &CpuState) -> Result<(), StateError> {
     let tables = [state.gdtr, state.idtr];
     check(tables.iter().all(|t| is_canonical(t.base)), "gdtr, idtr")?;
     let code = state.segments[CS].attributes;
-    check(code & (attr::L | attr::DB) != attr::L | attr::DB || !long, "segments")?;
+    check(
+        code & (attr::L | attr::DB) != attr::L | attr::DB || !long,
+        "segments",
+    )?;
     check(state.dr[4..].iter().all(|d| d >> 32 == 0), "dr")
 }
 

@@ -45,12 +45,7 @@ const fn plain(name: &'static str, register: Register, bit: u8) -> Feature {
     }
 }
 
-const fn also(
-    name: &'static str,
-    alias: &'static str,
-    register: Register,
-    bit: u8,
-) -> Feature {
+const fn also(name: &'static str, alias: &'static str, register: Register, bit: u8) -> Feature {
     Feature {
         name,
         register,
@@ -125,10 +120,46 @@ pub(super) static FEATURES: &[Feature] = &[
 
 /// The processor of every model: x86-64-v1 and what belongs to the machine.
 pub(super) const BASE: &[&str] = &[
-    "fpu", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca",
-    "cmov", "pat", "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "x2apic", "tsc-deadline",
-    "hypervisor", "arat", "tsc_adjust", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "pcid",
-    "invpcid", "fsgsbase", "smep", "smap", "umip", "erms", "3dnowprefetch",
+    "fpu",
+    "de",
+    "pse",
+    "tsc",
+    "msr",
+    "pae",
+    "mce",
+    "cx8",
+    "apic",
+    "sep",
+    "mtrr",
+    "pge",
+    "mca",
+    "cmov",
+    "pat",
+    "pse36",
+    "clflush",
+    "mmx",
+    "fxsr",
+    "sse",
+    "sse2",
+    "x2apic",
+    "tsc-deadline",
+    "hypervisor",
+    "arat",
+    "tsc_adjust",
+    "syscall",
+    "nx",
+    "pdpe1gb",
+    "rdtscp",
+    "lm",
+    "invtsc",
+    "pcid",
+    "invpcid",
+    "fsgsbase",
+    "smep",
+    "smap",
+    "umip",
+    "erms",
+    "3dnowprefetch",
 ];
 
 /// What x86-64-v2 and the default model add.

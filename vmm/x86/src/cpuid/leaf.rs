@@ -96,11 +96,7 @@ impl CpuModel {
 
     /// Every leaf and subleaf that is not zero, for back ends that want CPUID as a table.
     #[must_use]
-    pub fn leaves(
-        &self,
-        topology: &Topology,
-        dynamic: &Dynamic,
-    ) -> Vec<(u32, u32, [u32; 4])> {
+    pub fn leaves(&self, topology: &Topology, dynamic: &Dynamic) -> Vec<(u32, u32, [u32; 4])> {
         let ranges = [
             0..=BASIC_MAX,
             0x4000_0000..=HYPERVISOR_MAX,
@@ -132,8 +128,7 @@ impl CpuModel {
 
     fn signature(&self, topology: &Topology, dynamic: &Dynamic) -> [u32; 4] {
         let in_package = (1u32 << topology.package_bits()).min(255);
-        let ebx =
-            (dynamic.apic_id & 0xff) << 24 | in_package << 16 | (LINE_BYTES / 8) << 8;
+        let ebx = (dynamic.apic_id & 0xff) << 24 | in_package << 16 | (LINE_BYTES / 8) << 8;
         let osxsave = if dynamic.osxsave && self.has("xsave") {
             OSXSAVE
         } else {

@@ -15,7 +15,9 @@ const DYNAMIC: Dynamic = Dynamic {
 };
 
 fn leaf(name: &str, leaf: u32, subleaf: u32) -> [u32; 4] {
-    by_name(name).unwrap().leaf(leaf, subleaf, &TOPOLOGY, &DYNAMIC)
+    by_name(name)
+        .unwrap()
+        .leaf(leaf, subleaf, &TOPOLOGY, &DYNAMIC)
 }
 
 #[test]

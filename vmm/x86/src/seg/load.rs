@@ -148,7 +148,12 @@ impl Cpu {
 
     /// Makes data segments unusable that a less privileged level must not see (SDM vol. 3 §5.8.6).
     pub(crate) fn drop_privileged_segments(&mut self, cpl: u8) {
-        for seg in [crate::cpu::ES, crate::cpu::DS, crate::cpu::FS, crate::cpu::GS] {
+        for seg in [
+            crate::cpu::ES,
+            crate::cpu::DS,
+            crate::cpu::FS,
+            crate::cpu::GS,
+        ] {
             let at = self.segs[seg];
             let conforming = attr::CODE | attr::CONFORMING;
             let dpl = (at.attributes & attr::DPL) >> 5;

@@ -170,12 +170,8 @@ impl Cpu {
             self.check_pdptes(self.cr3, value)?;
         }
         self.cr4 = value;
-        let flushing = cr::CR4_PAE
-            | cr::CR4_PSE
-            | cr::CR4_PGE
-            | cr::CR4_PCIDE
-            | cr::CR4_SMEP
-            | cr::CR4_SMAP;
+        let flushing =
+            cr::CR4_PAE | cr::CR4_PSE | cr::CR4_PGE | cr::CR4_PCIDE | cr::CR4_SMEP | cr::CR4_SMAP;
         if changed & flushing != 0 {
             self.flush_translations();
         }

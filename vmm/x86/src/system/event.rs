@@ -245,11 +245,7 @@ impl Cpu {
     }
 
     fn enter_target(&mut self, target: &Target) {
-        let gate = if target.interrupt_gate {
-            rflags::IF
-        } else {
-            0
-        };
+        let gate = if target.interrupt_gate { rflags::IF } else { 0 };
         self.set_flags(self.flags() & !(CLEARED | gate));
         self.rip = target.offset;
         self.shadow = false;
@@ -370,8 +366,12 @@ fn external(fault: Fault) -> Fault {
 
 /// What a fault during the delivery of another becomes (SDM vol. 3 table 6-5); `None` is shutdown.
 fn combine(first: u8, next: Fault) -> Option<Fault> {
-    let contributory =
-        |v: u8| matches!(v, vector::DE | vector::TS | vector::NP | vector::SS | vector::GP);
+    let contributory = |v: u8| {
+        matches!(
+            v,
+            vector::DE | vector::TS | vector::NP | vector::SS | vector::GP
+        )
+    };
     let double = match first {
         vector::DF => return None,
         vector::PF => contributory(next.vector) || next.vector == vector::PF,

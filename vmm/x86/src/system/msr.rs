@@ -54,8 +54,21 @@ const MICROCODE: u64 = 0x0a00_11d1_0a00_11d1;
 /// The MSRs that a CPU's state carries.
 pub(crate) fn held() -> impl Iterator<Item = u32> {
     let plain = [
-        TSC, TSC_ADJUST, SPEC_CTRL, SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, MISC_ENABLE, PAT,
-        MTRR_DEF_TYPE, STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE, TSC_AUX,
+        TSC,
+        TSC_ADJUST,
+        SPEC_CTRL,
+        SYSENTER_CS,
+        SYSENTER_ESP,
+        SYSENTER_EIP,
+        MISC_ENABLE,
+        PAT,
+        MTRR_DEF_TYPE,
+        STAR,
+        LSTAR,
+        CSTAR,
+        SFMASK,
+        KERNEL_GS_BASE,
+        TSC_AUX,
     ];
     plain
         .into_iter()

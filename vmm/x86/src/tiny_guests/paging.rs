@@ -1,0 +1,385 @@
+//! Paging of every kind: rights, accessed and dirty bits, invalidation.
+
+use super::port::{ADDRESS, ERROR, NOTE, VECTOR};
+use super::{End, Start, TinyGuest, guest};
+
+/// The guests of this file.
+pub(super) fn guests() -> Vec<TinyGuest> {
+    vec![
+        guest(
+            "a read of an absent page",
+            Start::Long,
+            &[
+                // mov al, [0x40123]
+                (0x8000, &[0x8a, 0x04, 0x25, 0x23, 0x01, 0x04, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x0), (ADDRESS, 0x40123)],
+            End::Done,
+        ),
+        guest(
+            "a write to an absent page",
+            Start::Long,
+            &[
+                // mov [0x40123], al
+                (0x8000, &[0x88, 0x04, 0x25, 0x23, 0x01, 0x04, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x2), (ADDRESS, 0x40123)],
+            End::Done,
+        ),
+        guest(
+            "a write to a read-only page",
+            Start::Long,
+            &[
+                // mov [0x41000], al
+                (0x8000, &[0x88, 0x04, 0x25, 0x00, 0x10, 0x04, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x3), (ADDRESS, 0x41000)],
+            End::Done,
+        ),
+        guest(
+            "a write to a read-only page with write protection off",
+            Start::Long,
+            &[
+                // mov rax, cr0; btr rax, 16; mov cr0, rax; mov dword ptr [0x41000], 5; mov eax,
+                // [0x41000]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x0f, 0x20, 0xc0, 0x48, 0x0f, 0xba, 0xf0, 0x10, 0x0f, 0x22, 0xc0, 0xc7,
+                        0x04, 0x25, 0x00, 0x10, 0x04, 0x00, 0x05, 0x00, 0x00, 0x00, 0x8b, 0x04,
+                        0x25, 0x00, 0x10, 0x04, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x5)],
+            End::Done,
+        ),
+        guest(
+            "a user read of an absent page",
+            Start::User,
+            &[
+                // mov al, [0x40000]
+                (0x20000, &[0x8a, 0x04, 0x25, 0x00, 0x00, 0x04, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x4), (ADDRESS, 0x40000)],
+            End::Done,
+        ),
+        guest(
+            "a user read of a supervisor page",
+            Start::User,
+            &[
+                // mov al, [0x8000]
+                (0x20000, &[0x8a, 0x04, 0x25, 0x00, 0x80, 0x00, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x5), (ADDRESS, 0x8000)],
+            End::Done,
+        ),
+        guest(
+            "a user write to a read-only page",
+            Start::User,
+            &[
+                // mov [0x23000], al
+                (0x20000, &[0x88, 0x04, 0x25, 0x00, 0x30, 0x02, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x7), (ADDRESS, 0x23000)],
+            End::Done,
+        ),
+        guest(
+            "a fetch from a no-execute page",
+            Start::Long,
+            &[
+                // mov eax, 0x42000; jmp rax
+                (0x8000, &[0xb8, 0x00, 0x20, 0x04, 0x00, 0xff, 0xe0]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x11), (ADDRESS, 0x42000)],
+            End::Done,
+        ),
+        guest(
+            "a user fetch from a supervisor page",
+            Start::User,
+            &[
+                // mov eax, 0x8000; jmp rax
+                (0x20000, &[0xb8, 0x00, 0x80, 0x00, 0x00, 0xff, 0xe0]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x15), (ADDRESS, 0x8000)],
+            End::Done,
+        ),
+        guest(
+            "a reserved bit in an upper table",
+            Start::Long,
+            &[
+                // movabs rbx, 0x8000000000; mov al, [rbx]
+                (
+                    0x8000,
+                    &[
+                        0x48, 0xbb, 0x00, 0x00, 0x00, 0x00, 0x80, 0x00, 0x00, 0x00, 0x8a, 0x03,
+                    ],
+                ),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x9), (ADDRESS, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "a supervisor fetch from a user page under SMEP",
+            Start::Long,
+            &[
+                // mov eax, 0x20000; jmp rax
+                (0x8000, &[0xb8, 0x00, 0x00, 0x02, 0x00, 0xff, 0xe0]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x11), (ADDRESS, 0x20000)],
+            End::Done,
+        )
+        .cr4(1 << 20),
+        guest(
+            "a supervisor read of a user page under SMAP",
+            Start::Long,
+            &[
+                // mov al, [0x22000]
+                (0x8000, &[0x8a, 0x04, 0x25, 0x00, 0x20, 0x02, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x1), (ADDRESS, 0x22000)],
+            End::Done,
+        )
+        .cr4(1 << 21),
+        guest(
+            "a supervisor read of a user page under SMAP with AC",
+            Start::Long,
+            &[
+                // stac; mov dword ptr [0x22000], 7; mov eax, [0x22000]; out 0x13, eax; clac; mov al,
+                // [0x22000]
+                (
+                    0x8000,
+                    &[
+                        0x0f, 0x01, 0xcb, 0xc7, 0x04, 0x25, 0x00, 0x20, 0x02, 0x00, 0x07, 0x00,
+                        0x00, 0x00, 0x8b, 0x04, 0x25, 0x00, 0x20, 0x02, 0x00, 0xe7, 0x13, 0x0f,
+                        0x01, 0xca, 0x8a, 0x04, 0x25, 0x00, 0x20, 0x02, 0x00,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x7), (VECTOR, 0xe), (ERROR, 0x1), (ADDRESS, 0x22000)],
+            End::Done,
+        )
+        .cr4(1 << 21),
+        guest(
+            "a read sets accessed and a write sets dirty",
+            Start::Long,
+            &[
+                // mov al, [0x44000]; mov eax, [0x13220]; and eax, 0x60; out 0x13, eax; mov [0x44000],
+                // al; mov eax, [0x13220]; and eax, 0x60; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x8a, 0x04, 0x25, 0x00, 0x40, 0x04, 0x00, 0x8b, 0x04, 0x25, 0x20, 0x32,
+                        0x01, 0x00, 0x83, 0xe0, 0x60, 0xe7, 0x13, 0x88, 0x04, 0x25, 0x00, 0x40,
+                        0x04, 0x00, 0x8b, 0x04, 0x25, 0x20, 0x32, 0x01, 0x00, 0x83, 0xe0, 0x60,
+                        0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x20), (NOTE, 0x60)],
+            End::Done,
+        ),
+        guest(
+            "a large page",
+            Start::Long,
+            &[
+                // mov dword ptr [0x200010], 9; mov eax, [0x12008]; and eax, 0x60; out 0x13, eax; mov
+                // eax, [0x200010]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xc7, 0x04, 0x25, 0x10, 0x00, 0x20, 0x00, 0x09, 0x00, 0x00, 0x00, 0x8b,
+                        0x04, 0x25, 0x08, 0x20, 0x01, 0x00, 0x83, 0xe0, 0x60, 0xe7, 0x13, 0x8b,
+                        0x04, 0x25, 0x10, 0x00, 0x20, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x60), (NOTE, 0x9)],
+            End::Done,
+        ),
+        guest(
+            "an access across two pages faults on the second",
+            Start::Long,
+            &[
+                // mov eax, [0x3fffe]
+                (0x8000, &[0x8b, 0x04, 0x25, 0xfe, 0xff, 0x03, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x0), (ADDRESS, 0x40000)],
+            End::Done,
+        ),
+        guest(
+            "a store across two pages leaves the first alone",
+            Start::Long,
+            &[
+                // mov dword ptr [0x3fffc], 0; mov dword ptr [0x3fffe], -1
+                (
+                    0x8000,
+                    &[
+                        0xc7, 0x04, 0x25, 0xfc, 0xff, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0xc7,
+                        0x04, 0x25, 0xfe, 0xff, 0x03, 0x00, 0xff, 0xff, 0xff, 0xff,
+                    ],
+                ),
+                // mov eax, [0x3fffc]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa1c0,
+                    &[
+                        0x8b, 0x04, 0x25, 0xfc, 0xff, 0x03, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "INVLPG makes a new mapping count",
+            Start::Long,
+            &[
+                // mov dword ptr [0x45000], 1; mov dword ptr [0x46000], 2; mov eax, [0x45000]; out
+                // 0x13, eax; mov dword ptr [0x13228], 0x46003; invlpg [0x45000]; mov eax, [0x45000];
+                // out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xc7, 0x04, 0x25, 0x00, 0x50, 0x04, 0x00, 0x01, 0x00, 0x00, 0x00, 0xc7,
+                        0x04, 0x25, 0x00, 0x60, 0x04, 0x00, 0x02, 0x00, 0x00, 0x00, 0x8b, 0x04,
+                        0x25, 0x00, 0x50, 0x04, 0x00, 0xe7, 0x13, 0xc7, 0x04, 0x25, 0x28, 0x32,
+                        0x01, 0x00, 0x03, 0x60, 0x04, 0x00, 0x0f, 0x01, 0x3c, 0x25, 0x00, 0x50,
+                        0x04, 0x00, 0x8b, 0x04, 0x25, 0x00, 0x50, 0x04, 0x00, 0xe7, 0x13, 0xe6,
+                        0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x1), (NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "a CR3 write makes a new mapping count",
+            Start::Long,
+            &[
+                // mov dword ptr [0x45000], 1; mov dword ptr [0x46000], 2; mov eax, [0x45000]; mov
+                // dword ptr [0x13228], 0x46003; mov rax, cr3; mov cr3, rax; mov eax, [0x45000]; out
+                // 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xc7, 0x04, 0x25, 0x00, 0x50, 0x04, 0x00, 0x01, 0x00, 0x00, 0x00, 0xc7,
+                        0x04, 0x25, 0x00, 0x60, 0x04, 0x00, 0x02, 0x00, 0x00, 0x00, 0x8b, 0x04,
+                        0x25, 0x00, 0x50, 0x04, 0x00, 0xc7, 0x04, 0x25, 0x28, 0x32, 0x01, 0x00,
+                        0x03, 0x60, 0x04, 0x00, 0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x8b, 0x04,
+                        0x25, 0x00, 0x50, 0x04, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "rights that grow need no invalidation",
+            Start::Long,
+            &[
+                // mov eax, [0x41000]; mov dword ptr [0x41000], 3; mov eax, [0x41000]; out 0x13, eax;
+                // out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x8b, 0x04, 0x25, 0x00, 0x10, 0x04, 0x00, 0xc7, 0x04, 0x25, 0x00, 0x10,
+                        0x04, 0x00, 0x03, 0x00, 0x00, 0x00, 0x8b, 0x04, 0x25, 0x00, 0x10, 0x04,
+                        0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+                // mov dword ptr [0x13208], 0x41003; add rsp, 8; iretq
+                (
+                    0xa1c0,
+                    &[
+                        0xc7, 0x04, 0x25, 0x08, 0x32, 0x01, 0x00, 0x03, 0x10, 0x04, 0x00, 0x48,
+                        0x83, 0xc4, 0x08, 0x48, 0xcf,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x3)],
+            End::Done,
+        ),
+        guest(
+            "PCIDs keep their mappings apart",
+            Start::Long,
+            &[
+                // mov rax, cr4; bts rax, 17; mov cr4, rax; mov dword ptr [0x45000], 1; mov dword ptr
+                // [0x46000], 2; mov eax, [0x45000]; mov rax, cr3; or rax, 1; mov cr3, rax; mov dword
+                // ptr [0x13228], 0x46003; mov eax, [0x45000]; out 0x13, eax; mov rax, cr3; and rax,
+                // -4096; mov cr3, rax; mov eax, [0x45000]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xe8, 0x11, 0x0f, 0x22, 0xe0, 0xc7,
+                        0x04, 0x25, 0x00, 0x50, 0x04, 0x00, 0x01, 0x00, 0x00, 0x00, 0xc7, 0x04,
+                        0x25, 0x00, 0x60, 0x04, 0x00, 0x02, 0x00, 0x00, 0x00, 0x8b, 0x04, 0x25,
+                        0x00, 0x50, 0x04, 0x00, 0x0f, 0x20, 0xd8, 0x48, 0x83, 0xc8, 0x01, 0x0f,
+                        0x22, 0xd8, 0xc7, 0x04, 0x25, 0x28, 0x32, 0x01, 0x00, 0x03, 0x60, 0x04,
+                        0x00, 0x8b, 0x04, 0x25, 0x00, 0x50, 0x04, 0x00, 0xe7, 0x13, 0x0f, 0x20,
+                        0xd8, 0x48, 0x25, 0x00, 0xf0, 0xff, 0xff, 0x0f, 0x22, 0xd8, 0x8b, 0x04,
+                        0x25, 0x00, 0x50, 0x04, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x2), (NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "32-bit paging: a write to a read-only page",
+            Start::Paged,
+            &[
+                // mov byte ptr ds:[0x41000], 1
+                (0x8000, &[0xc6, 0x05, 0x00, 0x10, 0x04, 0x00, 0x01]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x3), (ADDRESS, 0x41000)],
+            End::Done,
+        ),
+        guest(
+            "32-bit paging: a 4 MiB page",
+            Start::Paged,
+            &[
+                // mov dword ptr ds:[0x400010], 6; mov eax, ds:[0x10]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xc7, 0x05, 0x10, 0x00, 0x40, 0x00, 0x06, 0x00, 0x00, 0x00, 0xa1, 0x10,
+                        0x00, 0x00, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x6)],
+            End::Done,
+        ),
+        guest(
+            "PAE paging: a read of an absent page",
+            Start::Pae,
+            &[
+                // mov al, ds:[0x40000]
+                (0x8000, &[0xa0, 0x00, 0x00, 0x04, 0x00]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x0), (ADDRESS, 0x40000)],
+            End::Done,
+        ),
+        guest(
+            "PAE paging: a fetch from a no-execute page",
+            Start::Pae,
+            &[
+                // mov eax, 0x42000; jmp eax
+                (0x8000, &[0xb8, 0x00, 0x20, 0x04, 0x00, 0xff, 0xe0]),
+            ],
+            &[(VECTOR, 0xe), (ERROR, 0x11), (ADDRESS, 0x42000)],
+            End::Done,
+        ),
+        guest(
+            "PAE paging: reserved bits of a page directory pointer fault with CR3",
+            Start::Pae,
+            &[
+                // mov eax, 0x17000; mov cr3, eax
+                (0x8000, &[0xb8, 0x00, 0x70, 0x01, 0x00, 0x0f, 0x22, 0xd8]),
+            ],
+            &[(VECTOR, 0xd), (ERROR, 0x0)],
+            End::Done,
+        )
+        .bytes(0x1_7000, &[0xe1, 0x20, 0x01, 0]),
+    ]
+}

@@ -1,0 +1,469 @@
+//! Changes of privilege, stacks, interrupts, system calls.
+
+use super::port::{ERROR, NOTE, VECTOR};
+use super::{End, Start, TinyGuest, guest};
+
+/// The guests of this file.
+pub(super) fn guests() -> Vec<TinyGuest> {
+    vec![
+        guest(
+            "SYSCALL saves RIP and RFLAGS and masks IF",
+            Start::Long,
+            &[
+                // mov ecx, 0xc0000080; rdmsr; or eax, 1; wrmsr; mov ecx, 3221225601; mov eax, 0; mov
+                // edx, 2293768; wrmsr; mov ecx, 3221225602; mov eax, 34816; mov edx, 0; wrmsr; mov
+                // ecx, 3221225604; mov eax, 512; mov edx, 0; wrmsr; push 0x2b; push 0x2f000; push
+                // 0x202; push 0x33; push 0x20000; iretq
+                (
+                    0x8000,
+                    &[
+                        0xb9, 0x80, 0x00, 0x00, 0xc0, 0x0f, 0x32, 0x83, 0xc8, 0x01, 0x0f, 0x30,
+                        0xb9, 0x81, 0x00, 0x00, 0xc0, 0xb8, 0x00, 0x00, 0x00, 0x00, 0xba, 0x08,
+                        0x00, 0x23, 0x00, 0x0f, 0x30, 0xb9, 0x82, 0x00, 0x00, 0xc0, 0xb8, 0x00,
+                        0x88, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00, 0x00, 0x0f, 0x30, 0xb9, 0x84,
+                        0x00, 0x00, 0xc0, 0xb8, 0x00, 0x02, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00,
+                        0x00, 0x0f, 0x30, 0x6a, 0x2b, 0x68, 0x00, 0xf0, 0x02, 0x00, 0x68, 0x02,
+                        0x02, 0x00, 0x00, 0x6a, 0x33, 0x68, 0x00, 0x00, 0x02, 0x00, 0x48, 0xcf,
+                    ],
+                ),
+                // syscall
+                (0x20000, &[0x0f, 0x05]),
+                // mov eax, ecx; out 0x13, eax; mov eax, r11d; out 0x13, eax; mov eax, cs; out 0x13,
+                // eax; mov eax, ss; out 0x13, eax; mov esp, 0x7000; pushfq; pop rax; and eax, 0x200;
+                // out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8800,
+                    &[
+                        0x89, 0xc8, 0xe7, 0x13, 0x44, 0x89, 0xd8, 0xe7, 0x13, 0x8c, 0xc8, 0xe7,
+                        0x13, 0x8c, 0xd0, 0xe7, 0x13, 0xbc, 0x00, 0x70, 0x00, 0x00, 0x9c, 0x58,
+                        0x25, 0x00, 0x02, 0x00, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[
+                (NOTE, 0x20002),
+                (NOTE, 0x202),
+                (NOTE, 0x8),
+                (NOTE, 0x10),
+                (NOTE, 0x0),
+            ],
+            End::Done,
+        ),
+        guest(
+            "SYSRET goes to user code",
+            Start::Long,
+            &[
+                // mov ecx, 0xc0000080; rdmsr; or eax, 1; wrmsr; mov ecx, 3221225601; mov eax, 0; mov
+                // edx, 2293768; wrmsr; mov ecx, 3221225602; mov eax, 34816; mov edx, 0; wrmsr; mov
+                // ecx, 3221225604; mov eax, 512; mov edx, 0; wrmsr; mov ecx, 0x20000; mov r11d, 2;
+                // mov esp, 0x7000; sysretq
+                (
+                    0x8000,
+                    &[
+                        0xb9, 0x80, 0x00, 0x00, 0xc0, 0x0f, 0x32, 0x83, 0xc8, 0x01, 0x0f, 0x30,
+                        0xb9, 0x81, 0x00, 0x00, 0xc0, 0xb8, 0x00, 0x00, 0x00, 0x00, 0xba, 0x08,
+                        0x00, 0x23, 0x00, 0x0f, 0x30, 0xb9, 0x82, 0x00, 0x00, 0xc0, 0xb8, 0x00,
+                        0x88, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00, 0x00, 0x0f, 0x30, 0xb9, 0x84,
+                        0x00, 0x00, 0xc0, 0xb8, 0x00, 0x02, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00,
+                        0x00, 0x0f, 0x30, 0xb9, 0x00, 0x00, 0x02, 0x00, 0x41, 0xbb, 0x02, 0x00,
+                        0x00, 0x00, 0xbc, 0x00, 0x70, 0x00, 0x00, 0x48, 0x0f, 0x07,
+                    ],
+                ),
+                // int 0x21
+                (0x20000, &[0xcd, 0x21]),
+                // mov eax, [rsp+8]; out 0x13, eax; mov eax, [rsp+32]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa420,
+                    &[
+                        0x8b, 0x44, 0x24, 0x08, 0xe7, 0x13, 0x8b, 0x44, 0x24, 0x20, 0xe7, 0x13,
+                        0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x33), (NOTE, 0x2b)],
+            End::Done,
+        ),
+        guest(
+            "SYSCALL without EFER.SCE is an invalid opcode",
+            Start::User,
+            &[
+                // syscall
+                (0x20000, &[0x0f, 0x05]),
+            ],
+            &[(VECTOR, 0x6)],
+            End::Done,
+        ),
+        guest(
+            "SYSENTER takes its stack and entry from MSRs",
+            Start::Long,
+            &[
+                // mov ecx, 372; mov eax, 8; mov edx, 0; wrmsr; mov ecx, 373; mov eax, 26624; mov edx,
+                // 0; wrmsr; mov ecx, 374; mov eax, 34816; mov edx, 0; wrmsr; push 0x2b; push 0x2f000;
+                // push 0x202; push 0x33; push 0x20000; iretq
+                (
+                    0x8000,
+                    &[
+                        0xb9, 0x74, 0x01, 0x00, 0x00, 0xb8, 0x08, 0x00, 0x00, 0x00, 0xba, 0x00,
+                        0x00, 0x00, 0x00, 0x0f, 0x30, 0xb9, 0x75, 0x01, 0x00, 0x00, 0xb8, 0x00,
+                        0x68, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00, 0x00, 0x0f, 0x30, 0xb9, 0x76,
+                        0x01, 0x00, 0x00, 0xb8, 0x00, 0x88, 0x00, 0x00, 0xba, 0x00, 0x00, 0x00,
+                        0x00, 0x0f, 0x30, 0x6a, 0x2b, 0x68, 0x00, 0xf0, 0x02, 0x00, 0x68, 0x02,
+                        0x02, 0x00, 0x00, 0x6a, 0x33, 0x68, 0x00, 0x00, 0x02, 0x00, 0x48, 0xcf,
+                    ],
+                ),
+                // sysenter
+                (0x20000, &[0x0f, 0x34]),
+                // mov eax, esp; out 0x13, eax; mov eax, cs; out 0x13, eax; mov eax, ss; out 0x13,
+                // eax; out 0x1f, al; hlt
+                (
+                    0x8800,
+                    &[
+                        0x89, 0xe0, 0xe7, 0x13, 0x8c, 0xc8, 0xe7, 0x13, 0x8c, 0xd0, 0xe7, 0x13,
+                        0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x6800), (NOTE, 0x8), (NOTE, 0x10)],
+            End::Done,
+        ),
+        guest(
+            "SYSENTER without a code segment is a protection fault",
+            Start::User,
+            &[
+                // sysenter
+                (0x20000, &[0x0f, 0x34]),
+            ],
+            &[(VECTOR, 0xd), (ERROR, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "IRET goes to user code and an interrupt comes back on the stack of the TSS",
+            Start::Long,
+            &[
+                // push 0x2b; push 0x2f000; push 0x202; push 0x33; push 0x20000; iretq
+                (
+                    0x8000,
+                    &[
+                        0x6a, 0x2b, 0x68, 0x00, 0xf0, 0x02, 0x00, 0x68, 0x02, 0x02, 0x00, 0x00,
+                        0x6a, 0x33, 0x68, 0x00, 0x00, 0x02, 0x00, 0x48, 0xcf,
+                    ],
+                ),
+                // int 0x21
+                (0x20000, &[0xcd, 0x21]),
+                // mov eax, esp; out 0x13, eax; mov eax, [rsp]; out 0x13, eax; mov eax, [rsp+24]; out
+                // 0x13, eax; mov eax, ss; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa420,
+                    &[
+                        0x89, 0xe0, 0xe7, 0x13, 0x8b, 0x04, 0x24, 0xe7, 0x13, 0x8b, 0x44, 0x24,
+                        0x18, 0xe7, 0x13, 0x8c, 0xd0, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[
+                (NOTE, 0x5fd8),
+                (NOTE, 0x20002),
+                (NOTE, 0x2f000),
+                (NOTE, 0x0),
+            ],
+            End::Done,
+        ),
+        guest(
+            "an interrupt stack of the TSS replaces the stack at the same level",
+            Start::Long,
+            &[
+                // mov byte ptr [0x2214], 1; int 0x21
+                (
+                    0x8000,
+                    &[0xc6, 0x04, 0x25, 0x14, 0x22, 0x00, 0x00, 0x01, 0xcd, 0x21],
+                ),
+                // mov eax, esp; out 0x13, eax; out 0x1f, al; hlt
+                (0xa420, &[0x89, 0xe0, 0xe7, 0x13, 0xe6, 0x1f, 0xf4]),
+            ],
+            &[(NOTE, 0x4fd8)],
+            End::Done,
+        ),
+        guest(
+            "a frame is aligned to 16 bytes",
+            Start::Long,
+            &[
+                // mov esp, 0x6ff3; int 0x21
+                (0x8000, &[0xbc, 0xf3, 0x6f, 0x00, 0x00, 0xcd, 0x21]),
+                // mov eax, esp; out 0x13, eax; mov eax, [rsp+24]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa420,
+                    &[
+                        0x89, 0xe0, 0xe7, 0x13, 0x8b, 0x44, 0x24, 0x18, 0xe7, 0x13, 0xe6, 0x1f,
+                        0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x6fc8), (NOTE, 0x6ff3)],
+            End::Done,
+        ),
+        guest(
+            "IRET in 64-bit code always restores the stack",
+            Start::Long,
+            &[
+                // mov ebx, esp; int 0x21; mov eax, esp; sub eax, ebx; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x89, 0xe3, 0xcd, 0x21, 0x89, 0xe0, 0x29, 0xd8, 0xe7, 0x13, 0xe6, 0x1f,
+                        0xf4,
+                    ],
+                ),
+                // iretq
+                (0xa420, &[0x48, 0xcf]),
+            ],
+            &[(NOTE, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "IRET to a code segment of a level that does not fit faults",
+            Start::Long,
+            &[
+                // push 0x10; push 0x7000; push 2; push 0x30; push 0x8000; iretq
+                (
+                    0x8000,
+                    &[
+                        0x6a, 0x10, 0x68, 0x00, 0x70, 0x00, 0x00, 0x6a, 0x02, 0x6a, 0x30, 0x68,
+                        0x00, 0x80, 0x00, 0x00, 0x48, 0xcf,
+                    ],
+                ),
+            ],
+            &[(VECTOR, 0xd), (ERROR, 0x30)],
+            End::Done,
+        ),
+        guest(
+            "IRET with NT set faults in long mode",
+            Start::Long,
+            &[
+                // push 0x10; push 0x7000; push 2; push 8; push 0x8000; pushfq; or dword ptr [rsp],
+                // 0x4000; popfq; iretq
+                (
+                    0x8000,
+                    &[
+                        0x6a, 0x10, 0x68, 0x00, 0x70, 0x00, 0x00, 0x6a, 0x02, 0x6a, 0x08, 0x68,
+                        0x00, 0x80, 0x00, 0x00, 0x9c, 0x81, 0x0c, 0x24, 0x00, 0x40, 0x00, 0x00,
+                        0x9d, 0x48, 0xcf,
+                    ],
+                ),
+            ],
+            &[(VECTOR, 0xd), (ERROR, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "SWAPGS exchanges the bases",
+            Start::Long,
+            &[
+                // mov ecx, 3221225730; mov eax, 278528; mov edx, 0; wrmsr; mov dword ptr [0x44010],
+                // 8; swapgs; mov eax, gs:[0x10]; out 0x13, eax; mov ecx, 0xc0000102; rdmsr; out 0x13,
+                // eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xb9, 0x02, 0x01, 0x00, 0xc0, 0xb8, 0x00, 0x40, 0x04, 0x00, 0xba, 0x00,
+                        0x00, 0x00, 0x00, 0x0f, 0x30, 0xc7, 0x04, 0x25, 0x10, 0x40, 0x04, 0x00,
+                        0x08, 0x00, 0x00, 0x00, 0x0f, 0x01, 0xf8, 0x65, 0x8b, 0x04, 0x25, 0x10,
+                        0x00, 0x00, 0x00, 0xe7, 0x13, 0xb9, 0x02, 0x01, 0x00, 0xc0, 0x0f, 0x32,
+                        0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x8), (NOTE, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "base registers are written from code where CR4 allows it",
+            Start::Long,
+            &[
+                // mov ebx, 0x44000; wrfsbase rbx; mov dword ptr [0x44020], 4; mov eax, fs:[0x20]; out
+                // 0x13, eax; rdfsbase rax; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xbb, 0x00, 0x40, 0x04, 0x00, 0xf3, 0x48, 0x0f, 0xae, 0xd3, 0xc7, 0x04,
+                        0x25, 0x20, 0x40, 0x04, 0x00, 0x04, 0x00, 0x00, 0x00, 0x64, 0x8b, 0x04,
+                        0x25, 0x20, 0x00, 0x00, 0x00, 0xe7, 0x13, 0xf3, 0x48, 0x0f, 0xae, 0xc0,
+                        0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x4), (NOTE, 0x44000)],
+            End::Done,
+        )
+        .cr4(1 << 16),
+        guest(
+            "base registers are not written from code where CR4 does not allow it",
+            Start::Long,
+            &[
+                // wrfsbase rbx
+                (0x8000, &[0xf3, 0x48, 0x0f, 0xae, 0xd3]),
+            ],
+            &[(VECTOR, 0x6)],
+            End::Done,
+        ),
+        guest(
+            "a call gate changes the level and the stack",
+            Start::User,
+            &[
+                // mov ebx, esp; .byte 0xff, 0x1c, 0x25; .long 0x20100
+                (
+                    0x20000,
+                    &[0x89, 0xe3, 0xff, 0x1c, 0x25, 0x00, 0x01, 0x02, 0x00],
+                ),
+                // .long 0; .word 0x63
+                (0x20100, &[0x00, 0x00, 0x00, 0x00, 0x63, 0x00]),
+                // mov eax, cs; out 0x13, eax; mov eax, [rsp+16]; out 0x13, eax; mov eax, [rsp+24];
+                // out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8800,
+                    &[
+                        0x8c, 0xc8, 0xe7, 0x13, 0x8b, 0x44, 0x24, 0x10, 0xe7, 0x13, 0x8b, 0x44,
+                        0x24, 0x18, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x8), (NOTE, 0x2f000), (NOTE, 0x2b)],
+            End::Done,
+        ),
+        guest(
+            "an interrupt waits for the instruction after STI",
+            Start::Long,
+            &[
+                // mov al, 0x40; out 0x19, al; xor ebx, ebx; sti; mov ebx, 1; 1: jmp 1b
+                (
+                    0x8000,
+                    &[
+                        0xb0, 0x40, 0xe6, 0x19, 0x31, 0xdb, 0xfb, 0xbb, 0x01, 0x00, 0x00, 0x00,
+                        0xeb, 0xfe,
+                    ],
+                ),
+                // mov eax, ebx; out 0x13, eax; out 0x1f, al; hlt
+                (0xa800, &[0x89, 0xd8, 0xe7, 0x13, 0xe6, 0x1f, 0xf4]),
+            ],
+            &[(NOTE, 0x1)],
+            End::Done,
+        ),
+        guest(
+            "an interrupt ends HLT",
+            Start::Long,
+            &[
+                // mov al, 0x40; out 0x19, al; sti; hlt; mov eax, 2; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0xb0, 0x40, 0xe6, 0x19, 0xfb, 0xf4, 0xb8, 0x02, 0x00, 0x00, 0x00, 0xe7,
+                        0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+                // mov eax, 1; out 0x13, eax; iretq
+                (
+                    0xa800,
+                    &[0xb8, 0x01, 0x00, 0x00, 0x00, 0xe7, 0x13, 0x48, 0xcf],
+                ),
+            ],
+            &[(NOTE, 0x1), (NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "an interrupt waits while IF is clear",
+            Start::Long,
+            &[
+                // mov al, 0x40; out 0x19, al; mov eax, 1; out 0x13, eax; sti; nop; nop; 1: jmp 1b
+                (
+                    0x8000,
+                    &[
+                        0xb0, 0x40, 0xe6, 0x19, 0xb8, 0x01, 0x00, 0x00, 0x00, 0xe7, 0x13, 0xfb,
+                        0x90, 0x90, 0xeb, 0xfe,
+                    ],
+                ),
+                // mov eax, 2; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa800,
+                    &[0xb8, 0x02, 0x00, 0x00, 0x00, 0xe7, 0x13, 0xe6, 0x1f, 0xf4],
+                ),
+            ],
+            &[(NOTE, 0x1), (NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "a second NMI waits for the IRET of the first",
+            Start::Long,
+            &[
+                // xor ebx, ebx; out 0x18, al; nop; nop; mov ecx, 100; 1: loop 1b; mov eax, ebx; out
+                // 0x13, eax; out 0x1f, al; hlt
+                (
+                    0x8000,
+                    &[
+                        0x31, 0xdb, 0xe6, 0x18, 0x90, 0x90, 0xb9, 0x64, 0x00, 0x00, 0x00, 0xe2,
+                        0xfe, 0x89, 0xd8, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+                // inc ebx; cmp ebx, 1; jne 2f; jmp 0x8800; 2: iretq
+                (
+                    0xa040,
+                    &[
+                        0xff, 0xc3, 0x83, 0xfb, 0x01, 0x75, 0x05, 0xe9, 0xb4, 0xe7, 0xff, 0xff,
+                        0x48, 0xcf,
+                    ],
+                ),
+                // out 0x18, al; nop; mov ecx, 100; 3: loop 3b; mov eax, ebx; out 0x13, eax; mov ecx,
+                // 100; iretq
+                (
+                    0x8800,
+                    &[
+                        0xe6, 0x18, 0x90, 0xb9, 0x64, 0x00, 0x00, 0x00, 0xe2, 0xfe, 0x89, 0xd8,
+                        0xe7, 0x13, 0xb9, 0x64, 0x00, 0x00, 0x00, 0x48, 0xcf,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x1), (NOTE, 0x2)],
+            End::Done,
+        ),
+        guest(
+            "POPF cannot change IF in user code",
+            Start::User,
+            &[
+                // push 0x3202; popfq; int 0x21
+                (0x20000, &[0x68, 0x02, 0x32, 0x00, 0x00, 0x9d, 0xcd, 0x21]),
+                // mov eax, [rsp+16]; and eax, 0x3200; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa420,
+                    &[
+                        0x8b, 0x44, 0x24, 0x10, 0x25, 0x00, 0x32, 0x00, 0x00, 0xe7, 0x13, 0xe6,
+                        0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x0)],
+            End::Done,
+        ),
+        guest(
+            "user code reaches the ports that the bitmap allows",
+            Start::ProtectedUser,
+            &[
+                // mov eax, 3; out 0x13, eax; out 0x17, al
+                (
+                    0x20000,
+                    &[0xb8, 0x03, 0x00, 0x00, 0x00, 0xe7, 0x13, 0xe6, 0x17],
+                ),
+            ],
+            &[(NOTE, 0x3), (VECTOR, 0xd), (ERROR, 0x0)],
+            End::Done,
+        )
+        .bytes(0x3068, &[0xff, 0xff, 0x87, 0xff]),
+        guest(
+            "RDTSC is refused to user code under TSD",
+            Start::User,
+            &[
+                // rdtsc
+                (0x20000, &[0x0f, 0x31]),
+            ],
+            &[(VECTOR, 0xd), (ERROR, 0x0)],
+            End::Done,
+        )
+        .cr4(1 << 2),
+    ]
+}
