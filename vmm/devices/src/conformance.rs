@@ -57,6 +57,7 @@ pub(crate) fn check<D: Device + ?Sized>(
             used.name()
         );
         lives_on_alike(&*used, &*twin, &touch, seed);
+        survives_damaged_states(&*make(&clock), &saved, &touch, seed);
         used.reset();
         let reset = without(used.save().unwrap(), kept);
         let fresh = without(make(&clock).save().unwrap(), kept);
@@ -117,6 +118,69 @@ fn refuses_foreign_states<D: Device + ?Sized>(device: &D, saved: &SavedDevice) {
         "{}: changed by a refusal",
         device.name()
     );
+}
+
+/// Numbers at the edges of every type that a state may hold.
+const EDGES: [u64; 8] = [
+    0,
+    1,
+    0x7f,
+    0xff,
+    0xffff,
+    0xffff_ffff,
+    u64::MAX / 2,
+    u64::MAX,
+];
+
+/// Puts edge numbers in the place of each number of a state: the device refuses it or works on.
+fn survives_damaged_states<D: Device + ?Sized>(
+    device: &D,
+    saved: &SavedDevice,
+    touch: &impl Fn(&D, &mut Random),
+    seed: u64,
+) {
+    let mut random = Random::new(seed + 200);
+    for at in 0..count_numbers(&saved.data) {
+        for edge in EDGES {
+            let mut damaged = saved.clone();
+            replace_number(&mut damaged.data, at, edge);
+            // Either answer is right: what counts is that neither it nor what follows panics.
+            if device.restore(&damaged).is_ok() {
+                (0..20).for_each(|_| touch(device, &mut random));
+            }
+            device.reset();
+        }
+    }
+}
+
+fn count_numbers(value: &Value) -> usize {
+    match value {
+        Value::Number(_) => 1,
+        Value::Array(values) => values.iter().take(MAX_DAMAGED).map(count_numbers).sum(),
+        Value::Object(fields) => fields.values().map(count_numbers).sum(),
+        Value::Null | Value::Bool(_) | Value::String(_) => 0,
+    }
+}
+
+/// Elements of an array that are damaged: the others are like them.
+const MAX_DAMAGED: usize = 12;
+
+/// Replaces the number that [`count_numbers`] counts as `at`; returns how many it passed.
+fn replace_number(value: &mut Value, at: usize, new: u64) -> usize {
+    let pass = |passed: usize, value: &mut Value| {
+        passed + replace_number(value, at.wrapping_sub(passed), new)
+    };
+    match value {
+        Value::Number(_) => {
+            if at == 0 {
+                *value = Value::from(new);
+            }
+            1
+        }
+        Value::Array(values) => values.iter_mut().take(MAX_DAMAGED).fold(0, pass),
+        Value::Object(fields) => fields.values_mut().fold(0, pass),
+        Value::Null | Value::Bool(_) | Value::String(_) => 0,
+    }
 }
 
 fn without(mut saved: SavedDevice, kept: &[&str]) -> SavedDevice {

@@ -320,3 +320,14 @@ fn a_whole_board_moves_to_a_fresh_one() {
         assert_eq!(states(&fresh), saved, "seed {seed}");
     }
 }
+
+#[test]
+fn every_number_of_a_state_is_damaged_once() {
+    let mut state = serde_json::json!({ "a": 1, "b": [2, { "c": 3 }], "d": "text", "e": null });
+    assert_eq!(super::count_numbers(&state), 3);
+    for at in 0..3 {
+        super::replace_number(&mut state, at, 70 + u64::try_from(at).unwrap());
+    }
+    let damaged = serde_json::json!({ "a": 70, "b": [71, { "c": 72 }], "d": "text", "e": null });
+    assert_eq!(state, damaged);
+}
