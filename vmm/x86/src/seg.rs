@@ -114,7 +114,7 @@ impl Cpu {
             } else {
                 !code || segment.attributes & attr::READABLE != 0
             };
-            if segment.unusable || !wanted && !(seg == CS && !write && !code) {
+            if segment.unusable || !wanted {
                 return false;
             }
         }

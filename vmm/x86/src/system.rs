@@ -120,10 +120,9 @@ fn lower_pushf(size: u8) -> Lowered {
 
 /// MOV with a segment, control or debug register.
 fn lower_mov(insn: &Instruction, mode: Mode) -> Option<Lowered> {
-    let register = |n| {
-        (insn.op_kind(n) == OpKind::Register)
-            .then(|| insn.op_register(n))
-            .unwrap_or_default()
+    let register = |n| match insn.op_kind(n) {
+        OpKind::Register => insn.op_register(n),
+        _ => Register::None,
     };
     let (to, from) = (register(0), register(1));
     let mut op = Op::new(then_leave(registers::undefined));

@@ -16,6 +16,7 @@ mod exceptions;
 mod modes;
 mod paging;
 mod privilege;
+mod privileged;
 #[cfg(test)]
 mod tests;
 
@@ -154,6 +155,7 @@ pub fn all() -> Vec<TinyGuest> {
     let mut guests = exceptions::guests();
     guests.extend(paging::guests());
     guests.extend(privilege::guests());
+    guests.extend(privileged::guests());
     guests.extend(modes::guests());
     guests
 }

@@ -127,6 +127,9 @@ impl Vcpu {
     }
 
     /// Returns to the state after power-on; the time stamp counter goes on.
+    ///
+    /// # Panics
+    /// Never: the state after power-on is valid.
     pub fn reset(&mut self) {
         self.set_state(&CpuState::power_on())
             .expect("the power-on state is valid");
@@ -134,6 +137,9 @@ impl Vcpu {
 
     /// INIT (SDM vol. 3 §10.1.1): as after power-on, but MSRs, FPU state and the cache bits of CR0 stay. The
     /// CPU then waits for [`Vcpu::sipi`]; until then [`Vcpu::run`] returns [`crate::Exit::Halt`].
+    ///
+    /// # Panics
+    /// Never: the state after INIT is valid.
     pub fn init(&mut self) {
         let mut state = CpuState::power_on();
         let now = self.state();

@@ -85,7 +85,7 @@ fn constant(index: u32) -> Option<u64> {
         // SMI count, platform information, misc features.
         0x34 | 0xce | 0x140 => 0,
         // Machine checks: no banks.
-        0x179 | 0x17a | 0x17b => 0,
+        0x179..=0x17b => 0,
         // DEBUGCTL and the last branch.
         0x1d9 | 0x1db | 0x1dc | 0x1dd | 0x1de => 0,
         // AMD: SYSCFG, HWCR, IORRs, top of memory, NB_CFG, MMIO base, P-states, C-states.

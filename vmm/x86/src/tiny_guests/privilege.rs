@@ -422,48 +422,5 @@ pub(super) fn guests() -> Vec<TinyGuest> {
             &[(NOTE, 0x1), (NOTE, 0x2)],
             End::Done,
         ),
-        guest(
-            "POPF cannot change IF in user code",
-            Start::User,
-            &[
-                // push 0x3202; popfq; int 0x21
-                (0x20000, &[0x68, 0x02, 0x32, 0x00, 0x00, 0x9d, 0xcd, 0x21]),
-                // mov eax, [rsp+16]; and eax, 0x3200; out 0x13, eax; out 0x1f, al; hlt
-                (
-                    0xa420,
-                    &[
-                        0x8b, 0x44, 0x24, 0x10, 0x25, 0x00, 0x32, 0x00, 0x00, 0xe7, 0x13, 0xe6,
-                        0x1f, 0xf4,
-                    ],
-                ),
-            ],
-            &[(NOTE, 0x0)],
-            End::Done,
-        ),
-        guest(
-            "user code reaches the ports that the bitmap allows",
-            Start::ProtectedUser,
-            &[
-                // mov eax, 3; out 0x13, eax; out 0x17, al
-                (
-                    0x20000,
-                    &[0xb8, 0x03, 0x00, 0x00, 0x00, 0xe7, 0x13, 0xe6, 0x17],
-                ),
-            ],
-            &[(NOTE, 0x3), (VECTOR, 0xd), (ERROR, 0x0)],
-            End::Done,
-        )
-        .bytes(0x3068, &[0xff, 0xff, 0x87, 0xff]),
-        guest(
-            "RDTSC is refused to user code under TSD",
-            Start::User,
-            &[
-                // rdtsc
-                (0x20000, &[0x0f, 0x31]),
-            ],
-            &[(VECTOR, 0xd), (ERROR, 0x0)],
-            End::Done,
-        )
-        .cr4(1 << 2),
     ]
 }
