@@ -13,6 +13,8 @@
     reason = "handlers reach the CPU and the records through raw pointers"
 )]
 
+pub(crate) mod called;
+
 use iced_x86::{Instruction, OpKind, Register};
 
 use crate::cpu::{Cpu, NO_SEG, TRACE_RIP, ZERO};
@@ -47,7 +49,7 @@ pub(crate) struct Op {
     pub(crate) scale: u8,
     /// Address size in bits (16, 32 or 64) for [`Ea`] kinds that need it.
     pub(crate) address_bits: u8,
-    /// Instructions from the start of the trace to this one, itself included.
+    /// Instructions from the start of the trace to this one, itself included; 0 in a stale record.
     pub(crate) count: u8,
     /// Whatever else the handler wants.
     pub(crate) extra: u8,
@@ -287,7 +289,7 @@ pub(crate) unsafe fn raise(cpu: *mut Cpu, op: *const Op, fault: Fault) {
 }
 
 /// Handler of records whose code has changed: goes back to the dispatcher, before the instruction.
-pub(crate) unsafe extern "C" fn stale(cpu: *mut Cpu, op: *const Op) {
+unsafe extern "C" fn stale(cpu: *mut Cpu, op: *const Op) {
     // SAFETY: a handler has the only reference to its CPU.
     let cpu = unsafe { &mut *cpu };
     // SAFETY: the record is alive while its handler runs.
@@ -371,6 +373,8 @@ macro_rules! ea {
                 $handler
             }
             crate::op::EaKind::Legacy => {
+                // The handlers of legacy addresses are called: `then_next` means that one here.
+                use crate::op::called::*;
                 type $e = crate::op::Legacy;
                 $handler
             }
@@ -392,9 +396,16 @@ pub(crate) fn register_offset(register: Register) -> u8 {
 }
 
 impl Op {
-    /// Whether the code of this record has changed since it was decoded.
+    /// Marks the record as one whose code has changed.
+    pub(crate) fn make_stale(&mut self) {
+        self.run = stale;
+        self.count = 0;
+    }
+
+    /// Whether the code of this record has changed since it was decoded. (Its handler cannot tell: a
+    /// function may have several addresses.)
     pub(crate) fn is_stale(&self) -> bool {
-        self.run as usize == stale as *const () as usize
+        self.count == 0
     }
 
     /// A record without operands; the trace builder fills `off`, `len` and `count`.

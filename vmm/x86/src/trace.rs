@@ -4,9 +4,9 @@
 //! it, to the end of its page, or to [`TRACE_OPS_MAX`] instructions. Conditional branches inside a trace
 //! leave it when taken. The `imm` of a direct branch holds the trace it is linked to.
 //!
-//! Records are never freed one by one. Code that changed has its records' handlers replaced by
-//! [`crate::op::stale`], so whoever jumps or falls into them comes back to the dispatcher; when the arena
-//! is full, the dispatcher starts it anew.
+//! Records are never freed one by one. Those of code that changed become stale ([`Op::make_stale`]):
+//! whoever jumps or falls into one comes back to the dispatcher. When the arena is full, the dispatcher
+//! starts it anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 use crate::cpu::{CS, Cpu, TRACE_RIP};
 use crate::fault::Fault;
 use crate::lower::{self, Lowered};
-use crate::op::{Op, stale};
+use crate::op::Op;
 use crate::paging::Access;
 use crate::tlb::class;
 
@@ -124,7 +124,7 @@ impl TraceCache {
             let (first, ops) = (trace.first as usize, trace.ops as usize);
             self.arena[first..first + ops]
                 .iter_mut()
-                .for_each(|op| op.run = stale);
+                .for_each(Op::make_stale);
             self.unlink(id, &trace);
         }
     }
