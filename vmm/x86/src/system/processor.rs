@@ -110,5 +110,10 @@ pub(crate) fn xsetbv(cpu: &mut Cpu, _op: &Op) -> Done {
 pub(crate) fn hlt(cpu: &mut Cpu, _op: &Op) -> Done {
     cpu.needs_level_0()?;
     cpu.halted = true;
+    // The instruction after STI is this one: what wakes the CPU is no longer held off.
+    cpu.shadow = false;
+    if cpu.interrupt_waiting {
+        cpu.bell.raise(crate::memory::ask::SELF);
+    }
     Ok(())
 }
