@@ -24,6 +24,8 @@ pub mod memory;
 pub mod tiny_guests;
 
 mod cpu;
+#[cfg(any(test, feature = "differential"))]
+pub mod differential;
 mod dispatch;
 mod fault;
 mod flags;

@@ -12,7 +12,8 @@ use crate::flags::ZF;
 use crate::int::alu::{Add, Binary, Cmp};
 use crate::int::operand::{Kind, Width, by_width, set_target, width_of};
 use crate::lower::Lowered;
-use crate::op::{BaseDisp, Done, Ea, EaKind, Handler, Legacy, Op, register_offset, then_next};
+use crate::op::called::then_next;
+use crate::op::{BaseDisp, Done, Ea, EaKind, Handler, Legacy, Op, register_offset};
 
 /// Exchanges as the host does them.
 trait Atomic: Width {

@@ -12,7 +12,8 @@ use crate::int::operand::{
     Kind, Register, Source, Width, by_place, by_source, by_word, set_source, set_target, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, register_offset, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Handler, Op, register_offset};
 
 /// What a bit test does to the bit besides copying it to CF.
 trait BitOp<T: Width>: 'static {

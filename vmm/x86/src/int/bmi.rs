@@ -11,7 +11,8 @@ use crate::int::operand::{
     Register, Source, Width, by_long, by_place, by_word, set_source, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, register_offset, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Handler, Op, register_offset};
 
 fn sign_and_zero<T: Width>(value: T) -> u32 {
     let sign = if value.signed() < 0 { SF } else { 0 };

@@ -9,7 +9,7 @@ use crate::int::operand::{
     Register, Source, Width, by_place, by_source, by_word, set_source, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, LINKABLE, Op, then_branch, then_jump};
+use crate::op::{Done, Handler, LINKABLE, Op, called, then_branch, then_jump};
 
 /// A condition of Jcc, SETcc and CMOVcc (SDM vol. 1 appendix B).
 pub(crate) trait Condition: 'static {
@@ -223,14 +223,14 @@ fn is_short(insn: &Instruction, mode: Mode) -> bool {
 
 fn jump(insn: &Instruction, mode: Mode) -> Handler {
     if is_short(insn, mode) {
-        return then_jump(jump_short);
+        return called::then_jump(jump_short);
     }
     then_branch(|_: &mut Cpu, _: &Op| Ok(true))
 }
 
 fn conditional_jump(insn: &Instruction, mode: Mode) -> Handler {
     if is_short(insn, mode) {
-        return condition!(insn.condition_code(), C => then_jump(jump_short_if::<C>));
+        return condition!(insn.condition_code(), C => called::then_jump(jump_short_if::<C>));
     }
     condition!(insn.condition_code(), C => then_branch(jump_if::<C>))
 }
@@ -239,7 +239,7 @@ fn counted_jump<const KIND: u8>(insn: &Instruction, mode: Mode) -> Handler {
     // The instruction says how it counts by its form; the decoder keeps that in the code's name.
     let width = count_width(insn.code());
     if is_short(insn, mode) {
-        return by_word!(width, T => then_jump(count_down_short::<T, KIND>));
+        return by_word!(width, T => called::then_jump(count_down_short::<T, KIND>));
     }
     by_word!(width, T => then_branch(count_down::<T, KIND>))
 }
@@ -274,9 +274,9 @@ fn count_width(code: Code) -> usize {
 fn direct_call(insn: &Instruction, mode: Mode) -> Handler {
     match (mode.bits, insn.op0_kind()) {
         (64, _) => then_branch(call_long),
-        (32, OpKind::NearBranch16) => then_jump(call_short),
-        (_, OpKind::NearBranch16) => then_branch(call::<u16>),
-        _ => then_branch(call::<u32>),
+        (32, OpKind::NearBranch16) => called::then_jump(call_short),
+        (_, OpKind::NearBranch16) => called::then_branch(call::<u16>),
+        _ => called::then_branch(call::<u32>),
     }
 }
 
@@ -286,10 +286,10 @@ fn indirect(op: &mut Op, insn: &Instruction, mode: Mode, calls: bool) -> Handler
         (8, false) => by_source!(source, S => then_jump(jump_to::<u64, S>)),
         (8, true) => by_source!(source, S => then_jump(call_to_long::<S>)),
         (width, false) => {
-            by_word!(width, T => by_place!(source, S => (Register) then_jump(jump_to::<T, S>)))
+            by_word!(width, T => by_place!(called source, S => (Register) called::then_jump(jump_to::<T, S>)))
         }
         (width, true) => {
-            by_word!(width, T => by_place!(source, S => (Register) then_jump(call_to::<T, S>)))
+            by_word!(width, T => by_place!(called source, S => (Register) called::then_jump(call_to::<T, S>)))
         }
     }
 }
@@ -301,8 +301,8 @@ fn return_near(op: &mut Op, insn: &Instruction) -> Handler {
         0
     };
     match insn.code() {
-        Code::Retnw | Code::Retnw_imm16 => then_jump(ret::<u16>),
-        Code::Retnd | Code::Retnd_imm16 => then_jump(ret::<u32>),
+        Code::Retnw | Code::Retnw_imm16 => called::then_jump(ret::<u16>),
+        Code::Retnd | Code::Retnd_imm16 => called::then_jump(ret::<u32>),
         _ => then_jump(ret_long),
     }
 }

@@ -7,7 +7,8 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::flags::{AF, CF, PF, SF, ZF};
 use crate::lower::Lowered;
-use crate::op::{Done, Op, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Op};
 
 /// Sign, zero and parity of a byte.
 fn byte_flags(value: u8) -> u32 {

@@ -7,7 +7,7 @@ use crate::fault::{Fault, vector};
 use crate::flags::{CF, OF, from_rflags, to_rflags};
 use crate::int::operand::Width;
 use crate::lower::Lowered;
-use crate::op::{Done, Op, register_offset, then_next};
+use crate::op::{Done, Op, called, register_offset, then_next};
 
 /// Offset of AH in the registers.
 const AH: u8 = 1;
@@ -112,14 +112,14 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
         Mnemonic::Pause => then_next(pause),
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => {
             op.set_memory(insn, mode.bits);
-            then_next(touch)
+            called::then_next(touch)
         }
         Mnemonic::Bound => {
             op.dst = register_offset(insn.op0_register());
             op.set_memory(insn, mode.bits);
             match insn.op0_register().size() {
-                2 => then_next(bound::<u16>),
-                _ => then_next(bound::<u32>),
+                2 => called::then_next(bound::<u16>),
+                _ => called::then_next(bound::<u32>),
             }
         }
         Mnemonic::Nop

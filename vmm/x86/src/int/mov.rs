@@ -9,7 +9,9 @@ use crate::int::operand::{
     by_source, by_width, by_word, set_source, set_target, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Ea, EaKind, Handler, Op, address_bits, ea, register_offset, then_next};
+use crate::op::{
+    Done, Ea, EaKind, Handler, Op, address_bits, called, ea, register_offset, then_next,
+};
 
 #[inline(always)]
 fn load<T: Width, S: Source<T>>(cpu: &mut Cpu, op: &Op) -> Done {
@@ -190,10 +192,10 @@ fn mov_far(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     op.imm = insn.memory_displacement64();
     if insn.op0_kind() == OpKind::Register {
         op.dst = register_offset(insn.op0_register());
-        return by_width!(width, T => then_next(load_far::<T>));
+        return by_width!(width, T => called::then_next(load_far::<T>));
     }
     op.src = register_offset(insn.op1_register());
-    by_width!(width, T => then_next(store_far::<T>))
+    by_width!(width, T => called::then_next(store_far::<T>))
 }
 
 /// A register takes the zero-extended selector at its own width, memory 16 bits (SDM vol. 2, MOV).
@@ -201,8 +203,8 @@ fn mov_from_segment(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     op.src = (insn.op1_register() as u8).wrapping_sub(iced_x86::Register::ES as u8);
     let target = set_target(op, insn, 0, mode);
     match target {
-        Kind::Memory(_) => then_next(read_selector::<u16, AnyMemory>),
-        _ => by_word!(width_of(insn, 0), T => then_next(read_selector::<T, Target>)),
+        Kind::Memory(_) => called::then_next(read_selector::<u16, AnyMemory>),
+        _ => by_word!(width_of(insn, 0), T => called::then_next(read_selector::<T, Target>)),
     }
 }
 
@@ -251,7 +253,10 @@ fn conditional_move(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     }
     match source {
         Kind::Memory(EaKind::BaseDisp) => from!(Memory<crate::op::BaseDisp>),
-        Kind::Memory(_) => from!(AnyMemory),
+        Kind::Memory(_) => {
+            use crate::op::called::then_next;
+            from!(AnyMemory)
+        }
         _ => from!(Register),
     }
 }
@@ -273,16 +278,16 @@ fn swapping_move(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     op.set_memory(insn, mode.bits);
     if insn.op0_kind() == OpKind::Register {
         op.dst = register_offset(insn.op0_register());
-        by_word!(width_of(insn, 0), T => then_next(load_swapped::<T>))
+        by_word!(width_of(insn, 0), T => called::then_next(load_swapped::<T>))
     } else {
         op.src = register_offset(insn.op1_register());
-        by_word!(width_of(insn, 1), T => then_next(store_swapped::<T>))
+        by_word!(width_of(insn, 1), T => called::then_next(store_swapped::<T>))
     }
 }
 
 fn table_lookup(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     op.set_memory(insn, mode.bits);
-    then_next(translate)
+    called::then_next(translate)
 }
 
 /// The record of a move.

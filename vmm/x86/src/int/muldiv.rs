@@ -12,7 +12,7 @@ use crate::int::operand::{
     Register, Source, Width, by_place, by_source, by_word, set_source, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, then_next};
+use crate::op::{Done, Handler, Op, called, then_next};
 
 const AX: u8 = RAX as u8 * 8;
 const DX: u8 = RDX as u8 * 8;
@@ -250,20 +250,29 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
         return Some(Lowered::Next(op));
     }
     let source = set_source(&mut op, insn, 0, mode);
-    macro_rules! row {
-        ($byte:ident, $wide:ident, $signed:literal) => {
-            match width_of(insn, 0) {
-                1 => by_place!(source, S => (Register) then_next($byte::<S, $signed>)),
-                width => by_word!(width, T => by_place!(source, S => (Register)
-                    then_next($wide::<T, S, $signed>))),
+    let width = width_of(insn, 0);
+    macro_rules! product {
+        ($signed:literal) => {
+            match width {
+                1 => by_place!(called source, S => (Register) called::then_next(multiply_byte::<S, $signed>)),
+                _ => by_word!(width, T => by_source!(source, S => then_next(multiply::<T, S, $signed>))),
+            }
+        };
+    }
+    macro_rules! quotient {
+        ($signed:literal) => {
+            match width {
+                1 => by_place!(called source, S => (Register) called::then_next(divide_byte::<S, $signed>)),
+                _ => by_word!(width, T => by_place!(called source, S => (Register)
+                    called::then_next(divide::<T, S, $signed>))),
             }
         };
     }
     op.run = match insn.mnemonic() {
-        Mnemonic::Mul => row!(multiply_byte, multiply, false),
-        Mnemonic::Imul => row!(multiply_byte, multiply, true),
-        Mnemonic::Div => row!(divide_byte, divide, false),
-        Mnemonic::Idiv => row!(divide_byte, divide, true),
+        Mnemonic::Mul => product!(false),
+        Mnemonic::Imul => product!(true),
+        Mnemonic::Div => quotient!(false),
+        Mnemonic::Idiv => quotient!(true),
         _ => return None,
     };
     Some(Lowered::Next(op))

@@ -244,11 +244,25 @@ macro_rules! by_source {
     };
 }
 
-/// Picks the monomorphic handler for a source that is a register or memory, for what is not hot.
+/// Picks the monomorphic handler for a source that is a register or memory, for what is not hot: with
+/// memory `then_next` is the one of [`crate::op::called`], and with `called` the caller names it himself.
 macro_rules! by_place {
+    (called $kind:expr, $p:ident => ($register:path) $handler:expr) => {
+        match $kind {
+            crate::int::operand::Kind::Memory(_) => {
+                type $p = crate::int::operand::AnyMemory;
+                $handler
+            }
+            _ => {
+                type $p = $register;
+                $handler
+            }
+        }
+    };
     ($kind:expr, $p:ident => ($register:path) $handler:expr) => {
         match $kind {
             crate::int::operand::Kind::Memory(_) => {
+                use crate::op::called::*;
                 type $p = crate::int::operand::AnyMemory;
                 $handler
             }

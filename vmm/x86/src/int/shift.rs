@@ -12,7 +12,7 @@ use crate::int::operand::{
     by_word, set_source, set_target, width_of,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, register_offset, then_next};
+use crate::op::{Done, Handler, Op, called, register_offset, then_next};
 
 /// A shift of one operand.
 trait Shift<T: Width>: 'static {
@@ -164,9 +164,11 @@ where
 {
     match (target, count) {
         (Kind::Memory(_), Kind::Register) => {
-            by_width!(width, T => then_next(on_memory::<A, T, Register>))
+            by_width!(width, T => called::then_next(on_memory::<A, T, Register>))
         }
-        (Kind::Memory(_), _) => by_width!(width, T => then_next(on_memory::<A, T, Immediate>)),
+        (Kind::Memory(_), _) => {
+            by_width!(width, T => called::then_next(on_memory::<A, T, Immediate>))
+        }
         (_, Kind::Register) => by_width!(width, T => then_next(on_register::<A, T, Register>)),
         _ => by_width!(width, T => then_next(on_register::<A, T, Immediate>)),
     }
@@ -195,7 +197,7 @@ where
     } else {
         op.imm = insn.immediate(2);
     }
-    by_word!(width_of(insn, 0), T => by_place!(target, P => (Target) then_next(double::<A, T, P>)))
+    by_word!(width_of(insn, 0), T => by_place!(called target, P => (Target) called::then_next(double::<A, T, P>)))
 }
 
 /// The record of a shift or rotate.

@@ -9,7 +9,7 @@ use crate::int::operand::{
     set_source, set_target,
 };
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, then_next};
+use crate::op::{Done, Handler, Op, called, then_next};
 
 const SP: u8 = RSP as u8 * 8;
 const BP: u8 = RBP as u8 * 8;
@@ -205,15 +205,17 @@ fn push(op: &mut Op, insn: &Instruction, mode: Mode) -> Handler {
     let width = slot(insn);
     if insn.op0_kind() == OpKind::Register && insn.op0_register().is_segment_register() {
         op.src = (insn.op0_register() as u8).wrapping_sub(iced_x86::Register::ES as u8);
-        return by_word!(width, T => then_next(push_selector::<T>));
+        return by_word!(width, T => called::then_next(push_selector::<T>));
     }
     let source = set_source(op, insn, 0, mode);
     if mode.bits == 64 && width == 8 {
         return by_source!(source, S => then_next(push_long::<S>));
     }
     match source {
-        Kind::Immediate => by_word!(width, T => then_next(push_any::<T, Immediate>)),
-        _ => by_word!(width, T => by_place!(source, S => (Register) then_next(push_any::<T, S>))),
+        Kind::Immediate => by_word!(width, T => called::then_next(push_any::<T, Immediate>)),
+        _ => {
+            by_word!(width, T => by_place!(called source, S => (Register) called::then_next(push_any::<T, S>)))
+        }
     }
 }
 
@@ -225,7 +227,9 @@ fn pop(op: &mut Op, insn: &Instruction, mode: Mode) -> Option<Handler> {
     if target == Kind::Register && mode.bits == 64 && slot(insn) == 8 {
         return Some(then_next(pop_long));
     }
-    Some(by_word!(slot(insn), T => by_place!(target, P => (Target) then_next(pop_any::<T, P>))))
+    Some(
+        by_word!(slot(insn), T => by_place!(called target, P => (Target) called::then_next(pop_any::<T, P>))),
+    )
 }
 
 /// The record of a stack instruction.
@@ -234,24 +238,24 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
     op.run = match insn.mnemonic() {
         Mnemonic::Push => push(&mut op, insn, mode),
         Mnemonic::Pop => pop(&mut op, insn, mode)?,
-        Mnemonic::Pusha => then_next(push_all::<u16>),
-        Mnemonic::Pushad => then_next(push_all::<u32>),
-        Mnemonic::Popa => then_next(pop_all::<u16>),
-        Mnemonic::Popad => then_next(pop_all::<u32>),
-        Mnemonic::Pushf => then_next(push_flags::<u16>),
-        Mnemonic::Pushfd => then_next(push_flags::<u32>),
-        Mnemonic::Pushfq => then_next(push_flags::<u64>),
+        Mnemonic::Pusha => called::then_next(push_all::<u16>),
+        Mnemonic::Pushad => called::then_next(push_all::<u32>),
+        Mnemonic::Popa => called::then_next(pop_all::<u16>),
+        Mnemonic::Popad => called::then_next(pop_all::<u32>),
+        Mnemonic::Pushf => called::then_next(push_flags::<u16>),
+        Mnemonic::Pushfd => called::then_next(push_flags::<u32>),
+        Mnemonic::Pushfq => called::then_next(push_flags::<u64>),
         Mnemonic::Enter => {
             op.imm = insn.immediate(0) & 0xffff | insn.immediate(1) << 16;
             match insn.code() {
-                iced_x86::Code::Enterw_imm16_imm8 => then_next(enter::<u16>),
-                iced_x86::Code::Enterd_imm16_imm8 => then_next(enter::<u32>),
-                _ => then_next(enter::<u64>),
+                iced_x86::Code::Enterw_imm16_imm8 => called::then_next(enter::<u16>),
+                iced_x86::Code::Enterd_imm16_imm8 => called::then_next(enter::<u32>),
+                _ => called::then_next(enter::<u64>),
             }
         }
         Mnemonic::Leave => match insn.code() {
-            iced_x86::Code::Leavew => then_next(leave::<u16>),
-            iced_x86::Code::Leaved => then_next(leave::<u32>),
+            iced_x86::Code::Leavew => called::then_next(leave::<u16>),
+            iced_x86::Code::Leaved => called::then_next(leave::<u32>),
             _ => then_next(leave_long),
         },
         _ => return None,

@@ -18,7 +18,8 @@ use crate::int::alu::{Binary, Cmp};
 use crate::int::operand::{Width, by_width};
 use crate::lower::Lowered;
 use crate::mem::{hit_read, hit_write};
-use crate::op::{Done, Handler, Op, then_branch, then_next};
+use crate::op::called::{then_branch, then_next};
+use crate::op::{Done, Handler, Op};
 
 /// Elements that are done one by one before others get a turn.
 const SINGLE_MAX: u64 = 256;
