@@ -1,1 +1,0 @@
-//! Wire formats: .proto files and the code generated from them.
