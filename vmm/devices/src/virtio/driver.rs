@@ -51,6 +51,18 @@ impl Interrupts {
         self.seen.lock().unwrap().0.clone()
     }
 
+    /// Waits for these messages since the start, in this order. A message follows the used index,
+    /// so seeing the one says nothing of the other.
+    pub(super) fn expect_messages(&self, expected: &[u32]) {
+        self.wait_until(|| self.messages() == expected);
+    }
+
+    /// Waits for these levels of the line since the start: another thread than the one that asked
+    /// for a level may be the one that drives it.
+    pub(super) fn expect_levels(&self, expected: &[bool]) {
+        self.wait_until(|| self.levels() == expected);
+    }
+
     pub(super) fn levels(&self) -> Vec<bool> {
         self.seen.lock().unwrap().1.clone()
     }

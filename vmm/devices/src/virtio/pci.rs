@@ -75,7 +75,7 @@ pub enum VirtioPciError {
 
 /// A virtio device on the PCI bus.
 ///
-/// Locks: `inner` before the locks inside [`Signals`]; workers take only the latter, so that they
+/// Locks: `inner` before the locks inside `signals`; workers take only the latter, so that they
 /// can be stopped with `inner` held.
 pub struct VirtioPci {
     name: String,
