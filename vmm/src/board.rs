@@ -16,6 +16,7 @@ use devices::timer::{BoardTimer, TooManyTimers};
 use devices::uart::Uart;
 use devices::virtio::VirtioPciError;
 use devices::virtio::blk::OnDiskError;
+use devices::virtio::console::ConsoleError;
 use devices::{BusError, ConsoleOut, Device, MmioBus, PlatformSink, PortBus};
 
 use crate::config::MachineConfig;
@@ -50,16 +51,9 @@ pub enum BoardError {
         /// The cause.
         source: block::OpenError,
     },
-    /// A console port's socket cannot be had.
-    #[error("listen on {} for the console port {name}", socket.display())]
-    ConsolePort {
-        /// The port's name.
-        name: String,
-        /// The socket.
-        socket: std::path::PathBuf,
-        /// The host's answer.
-        source: std::io::Error,
-    },
+    /// A console port cannot be had.
+    #[error("use console_ports")]
+    Console(#[from] ConsoleError),
     /// The back end refused.
     #[error("connect a device to the back end")]
     Hypervisor(#[from] HvError),

@@ -5,6 +5,7 @@
 //! has to decide something. Interrupts travel the other way through the sinks that the [`Vm`] gives.
 //! Local APICs belong to the back end; PIC, I/O APIC and PIT are devices of the board under every one.
 
+pub mod kvm;
 pub mod soft;
 
 use std::sync::Arc;
@@ -167,6 +168,9 @@ pub trait Vm: Send + Sync {
     fn remove_ioeventfd(&self, _gpa: u64, _event: &EventFd) -> Result<(), HvError> {
         Ok(())
     }
+
+    /// Stops guest time with the machine's clock. No vCPU runs.
+    fn paused(&self) {}
 
     /// Lets guest time go on after the machine's clock stood still. No vCPU runs.
     fn resumed(&self) {}

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use crate::config::Accel;
+use crate::error_chain;
+use crate::hv::kvm::Kvm;
+use crate::hv::kvm::probe::measure;
 use crate::hv::soft::Soft;
 use crate::hv::{HvError, Hypervisor};
 
@@ -41,19 +44,51 @@ impl fmt::Display for BackendReport {
     }
 }
 
+type Choice = (Box<dyn Hypervisor>, BackendReport);
+
 /// Chooses a back end.
 ///
 /// # Errors
 /// If one is asked for that the host does not have.
-pub fn choose(accel: Accel) -> Result<(Box<dyn Hypervisor>, BackendReport), HvError> {
-    let reason = match accel {
-        Accel::Soft => "the software CPU was asked for".to_owned(),
-        Accel::Auto | Accel::Kvm => "there is no other back end yet".to_owned(),
+pub fn choose(accel: Accel) -> Result<Choice, HvError> {
+    let choice = match accel {
+        Accel::Soft => soft("the software CPU was asked for".to_owned(), None),
+        Accel::Kvm => kvm("KVM was asked for".to_owned(), Kvm::open()?, None),
+        Accel::Auto => choose_by_measure(),
     };
+    tracing::info!(backend = %choice.1.backend, reason = choice.1.reason, "back end chosen");
+    Ok(choice)
+}
+
+fn choose_by_measure() -> Choice {
+    let measured = Kvm::open().and_then(|kvm| Ok((measure(&kvm)?, kvm)));
+    match measured {
+        Err(error) => soft(format!("KVM is not usable: {}", error_chain(&error)), None),
+        Ok((found, kvm)) => match found.problem {
+            Some(problem) => soft(format!("KVM is not usable: {problem}"), found.mips),
+            None => {
+                let mips = found.mips.unwrap_or(0);
+                let reason = format!("KVM is usable: {mips} million instructions a second");
+                self::kvm(reason, kvm, found.mips)
+            }
+        },
+    }
+}
+
+fn soft(reason: String, kvm_mips: Option<u64>) -> Choice {
     let report = BackendReport {
         backend: Backend::Soft,
         reason,
-        kvm_mips: None,
+        kvm_mips,
     };
-    Ok((Box::new(Soft), report))
+    (Box::new(Soft), report)
+}
+
+fn kvm(reason: String, kvm: Kvm, kvm_mips: Option<u64>) -> Choice {
+    let report = BackendReport {
+        backend: Backend::Kvm,
+        reason,
+        kvm_mips,
+    };
+    (Box::new(kvm), report)
 }

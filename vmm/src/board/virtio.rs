@@ -6,6 +6,7 @@ use block::{Disk, OpenOptions};
 use devices::pci::lpc::Lpc;
 use devices::pci::{PciAddress, Pin};
 use devices::virtio::blk::{Blk, BlkOptions, OnDiskError};
+use devices::virtio::console::{Console, PortOptions};
 use devices::virtio::{Rng, VirtioDevice, VirtioPci, VirtioPciOptions};
 use devices::{GuestMemory, MsiSink};
 
@@ -13,6 +14,7 @@ use super::BoardError;
 use crate::config::{DiskConfig, DiskSource, MachineConfig};
 
 const SLOT_RNG: u8 = 1;
+const SLOT_CONSOLE: u8 = 2;
 /// Disks follow from here on, in the order of the configuration.
 const SLOT_FIRST_DISK: u8 = 3;
 
@@ -44,6 +46,10 @@ pub(super) fn build(
     if setup.config.rng {
         add(SLOT_RNG, "rng", Arc::new(Rng))?;
     }
+    if !setup.config.console_ports.is_empty() {
+        let console = Console::new(None, &ports(setup.config))?;
+        add(SLOT_CONSOLE, "console", Arc::new(console))?;
+    }
     for (index, config) in setup.config.disks.iter().enumerate() {
         let disk = open(config).map_err(|source| BoardError::Disk {
             index,
@@ -61,6 +67,16 @@ pub(super) fn build(
         add(slot, &name, Arc::new(Blk::new(&disk, options)))?;
     }
     Ok(functions)
+}
+
+fn ports(config: &MachineConfig) -> Vec<PortOptions> {
+    let ports = config.console_ports.iter();
+    ports
+        .map(|port| PortOptions {
+            name: port.name.clone(),
+            socket: port.socket.clone(),
+        })
+        .collect()
 }
 
 fn open(config: &DiskConfig) -> Result<Arc<dyn Disk>, block::OpenError> {

@@ -153,6 +153,7 @@ impl Owner {
         }
         self.stop_vcpus();
         self.board.pause();
+        self.vm.paused();
         self.is_paused = true;
         self.events.report(MachineEvent::Paused);
     }

@@ -26,7 +26,7 @@ fn refuse(field: &'static str) -> impl Fn(ModelError) -> HvError {
 }
 
 /// Returns the named model with the features that the configuration adds and takes away.
-pub(in crate::hv) fn configured(cpus: &CpuConfig) -> Result<CpuModel, HvError> {
+pub(crate) fn configured(cpus: &CpuConfig) -> Result<CpuModel, HvError> {
     let name = cpus.model.as_deref().unwrap_or(DEFAULT);
     let changes: Vec<String> = cpus
         .features

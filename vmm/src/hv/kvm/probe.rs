@@ -1,0 +1,339 @@
+//! Measures whether the host's KVM runs unmodified guests.
+//!
+//! `/dev/kvm` may open, report every capability and still run guest kernels by instruction emulation,
+//! a thousand times slower than hardware, without SSE in ring 0 and without a working SYSCALL. So
+//! tiny guests try what every kernel does: SSE in ring 0, a counted loop, and SYSCALL from ring 3.
+//! All of it ends after [`TIME_LIMIT`], whatever the host does.
+
+#![expect(
+    unsafe_code,
+    reason = "a memory slot gives the guest's memory to the kernel"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use x86::{CpuState, Segment, TableRegister};
+
+use super::kick::Kicker;
+use super::{Kvm, host, registers};
+use crate::hv::{HvError, Kick};
+
+/// Least speed of a usable KVM in million instructions a second: nested hardware virtualisation
+/// reaches several times this, instruction emulation a fiftieth.
+const MIPS_MIN: u64 = 100;
+/// The measurement never takes longer; hardware needs about a millisecond.
+const TIME_LIMIT: Duration = Duration::from_millis(40);
+const LOOPS: u32 = 500_000;
+const LOOP_INSTRUCTIONS: u64 = 2;
+
+const MEMORY_BYTES: usize = 2 << 20;
+const PML4_GPA: u64 = 0x1000;
+const PDPT_GPA: u64 = 0x2000;
+const PD_GPA: u64 = 0x3000;
+const GDT_GPA: u64 = 0x4000;
+const CODE_GPA: u64 = 0x5000;
+const USER_GPA: u64 = 0x6000;
+const ENTRY_GPA: u64 = 0x7000;
+const STACK_GPA: u64 = 0x9000;
+/// Present, writable, for users.
+const TABLE_FLAGS: u64 = 7;
+const PAGE_FLAGS: u64 = 0x87;
+
+/// Ports at which the guest tells how far it is.
+const PORT_SSE: u16 = 0x10;
+const PORT_LOOP: u16 = 0x11;
+const PORT_SYSCALL: u16 = 0x12;
+
+/// Ring 0: SSE, the loop, then SYSRET to ring 3.
+const CODE: [u8; 36] = [
+    0x66, 0x0f, 0xef, 0xc0, // pxor xmm0, xmm0
+    0xe6, 0x10, // out PORT_SSE, al
+    0xb9, 0, 0, 0, 0, // mov ecx, LOOPS
+    0xff, 0xc9, // dec ecx
+    0x75, 0xfc, // jnz to dec
+    0xe6, 0x11, // out PORT_LOOP, al
+    0xb9, 0x00, 0x60, 0x00, 0x00, // mov ecx, USER_GPA
+    0x41, 0xbb, 0x02, 0x00, 0x00, 0x00, // mov r11d, 2
+    0x48, 0x0f, 0x07, // sysretq
+    0x90, 0x90, 0x90, 0x90, 0x90,
+];
+const LOOPS_AT: usize = 7;
+/// Ring 3: SYSCALL.
+const USER: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfe];
+/// Ring 0 again: tells its code segment.
+const ENTRY: [u8; 6] = [
+    0x8c, 0xc8, // mov eax, cs
+    0xe6, 0x12, // out PORT_SYSCALL, al
+    0xeb, 0xfe, // jmp to itself
+];
+
+const CODE_SELECTOR: u16 = 0x08;
+const DATA_SELECTOR: u16 = 0x10;
+/// Null, code, data, user data, user code: in the order that SYSCALL and SYSRET want.
+const GDT: [u64; 6] = [
+    0,
+    0x00af_9b00_0000_ffff,
+    0x00cf_9300_0000_ffff,
+    0,
+    0x00cf_f300_0000_ffff,
+    0x00af_fb00_0000_ffff,
+];
+const STAR: (u32, u64) = (0xc000_0081, 0x0013_0008_0000_0000);
+const LSTAR: (u32, u64) = (0xc000_0082, ENTRY_GPA);
+
+/// What the measurement found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measurement {
+    /// Million instructions a second in ring 0, if the loop ended.
+    pub mips: Option<u64>,
+    /// What an unmodified guest would stumble over; `None` if KVM is usable.
+    pub problem: Option<String>,
+}
+
+/// Measures the host's KVM. Never hangs.
+///
+/// # Errors
+/// If the host refuses a request that every KVM grants.
+pub fn measure(kvm: &Kvm) -> Result<Measurement, HvError> {
+    let guest = Guest::new(kvm)?;
+    let mut found = guest.run()?;
+    if let Some(problem) = &mut found.problem {
+        problem.push_str(&hints());
+    }
+    Ok(found)
+}
+
+struct Guest {
+    vcpu: VcpuFd,
+    /// The VM goes before the memory that it maps.
+    _vm: kvm_ioctls::VmFd,
+    _memory: GuestMemoryMmap,
+}
+
+fn segment(selector: u16, attributes: u16) -> Segment {
+    Segment {
+        selector,
+        base: 0,
+        limit: u32::MAX,
+        attributes,
+        unusable: false,
+    }
+}
+
+fn start() -> CpuState {
+    let mut state = CpuState::power_on();
+    let data = segment(DATA_SELECTOR, 0xc093);
+    let code = segment(CODE_SELECTOR, 0xa09b);
+    state.segments = [data, code, data, data, data, data];
+    state.gdtr = TableRegister {
+        base: GDT_GPA,
+        limit: 47,
+    };
+    state.cr0 = 0x8000_0033;
+    state.cr3 = PML4_GPA;
+    // PAE, OSFXSR, OSXMMEXCPT.
+    state.cr4 = 0x620;
+    // LMA, LME, SCE.
+    state.efer = 0x501;
+    state.rip = CODE_GPA;
+    state.gpr[4] = STACK_GPA;
+    state.msrs = vec![STAR, LSTAR];
+    state
+}
+
+impl Guest {
+    fn new(kvm: &Kvm) -> Result<Self, HvError> {
+        let memory = memory().ok_or_else(|| HvError::Host {
+            request: "map memory for the probe",
+            source: std::io::Error::last_os_error(),
+        })?;
+        let vm = kvm.kvm.create_vm().map_err(host("create a VM"))?;
+        for (slot, region) in (0..).zip(memory.iter()) {
+            let slot = kvm_userspace_memory_region {
+                slot,
+                guest_phys_addr: 0,
+                memory_size: region.len(),
+                userspace_addr: region.as_ptr().addr() as u64,
+                flags: 0,
+            };
+            // SAFETY: the memory is mapped for as long as the guest, which owns it, has the VM.
+            unsafe { vm.set_user_memory_region(slot) }.map_err(host("map the probe's memory"))?;
+        }
+        let vcpu = vm.create_vcpu(0).map_err(host("create a vCPU"))?;
+        let supported = kvm
+            .kvm
+            .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
+            .map_err(host("read the CPUID that KVM supports"))?;
+        vcpu.set_cpuid2(&supported).map_err(host("set CPUID"))?;
+        set(&vcpu, &start())?;
+        Ok(Self {
+            vcpu,
+            _vm: vm,
+            _memory: memory,
+        })
+    }
+
+    /// Runs the guest under a time limit.
+    fn run(mut self) -> Result<Measurement, HvError> {
+        let kicker = Kicker::new(&mut self.vcpu);
+        kicker.enter();
+        let (done, is_done) = channel::<()>();
+        let watched = Arc::clone(&kicker);
+        let watchdog = thread::Builder::new()
+            .name("kvm-probe".to_owned())
+            .spawn(move || {
+                if is_done.recv_timeout(TIME_LIMIT) == Err(RecvTimeoutError::Timeout) {
+                    watched.kick();
+                }
+            })
+            .map_err(|source| HvError::Host {
+                request: "start the probe's watchdog",
+                source,
+            })?;
+        let found = self.steps();
+        kicker.leave();
+        drop(done);
+        // The watchdog does nothing that can panic.
+        drop(watchdog.join());
+        Ok(found)
+    }
+
+    fn steps(&mut self) -> Measurement {
+        let mut found = Measurement {
+            mips: None,
+            problem: None,
+        };
+        if let Err(why) = self.await_port(PORT_SSE) {
+            found.problem = Some(format!(
+                "it does not run SSE instructions in ring 0 ({why})"
+            ));
+            return found;
+        }
+        let start = Instant::now();
+        if let Err(why) = self.await_port(PORT_LOOP) {
+            found.problem = Some(format!(
+                "it runs less than {MIPS_MIN} million instructions a second in ring 0 ({why})"
+            ));
+            return found;
+        }
+        let mips = mips(start.elapsed());
+        found.mips = Some(mips);
+        if mips < MIPS_MIN {
+            found.problem = Some(format!(
+                "it runs {mips} million instructions a second in ring 0, less than {MIPS_MIN}"
+            ));
+            return found;
+        }
+        found.problem = match self.await_port(PORT_SYSCALL) {
+            Ok(0x08) => None,
+            Ok(cs) => Some(format!("SYSCALL from ring 3 enters code segment {cs:#x}")),
+            Err(why) => Some(format!("SYSCALL from ring 3 does not work ({why})")),
+        };
+        found
+    }
+
+    /// Runs until the guest writes to a port; returns the byte.
+    fn await_port(&mut self, wanted: u16) -> Result<u8, String> {
+        match self.vcpu.run() {
+            Ok(VcpuExit::IoOut(port, [byte, ..])) if port == wanted => Ok(*byte),
+            Ok(exit) => Err(format!("{exit:?}")),
+            Err(error) if error.errno() == nix::libc::EINTR => {
+                Err(format!("not done after {} ms", TIME_LIMIT.as_millis()))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn set(vcpu: &VcpuFd, state: &CpuState) -> Result<(), HvError> {
+    let base = vcpu
+        .get_sregs()
+        .map_err(host("read system registers"))?
+        .apic_base;
+    vcpu.set_sregs(&registers::sregs(state, base))
+        .map_err(host("set system registers"))?;
+    vcpu.set_regs(&registers::regs(state))
+        .map_err(host("set registers"))?;
+    for (index, data) in &state.msrs {
+        let entry = kvm_bindings::kvm_msr_entry {
+            index: *index,
+            data: *data,
+            ..kvm_bindings::kvm_msr_entry::default()
+        };
+        if let Ok(one) = kvm_bindings::Msrs::from_entries(&[entry]) {
+            vcpu.set_msrs(&one).map_err(host("set MSRs"))?;
+        }
+    }
+    Ok(())
+}
+
+fn mips(elapsed: Duration) -> u64 {
+    let instructions = u128::from(LOOPS) * u128::from(LOOP_INSTRUCTIONS);
+    let mips = instructions * 1000 / elapsed.as_nanos().max(1);
+    u64::try_from(mips).unwrap_or(u64::MAX)
+}
+
+fn memory() -> Option<GuestMemoryMmap> {
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).ok()?;
+    let put = |gpa: u64, bytes: &[u8]| memory.write_slice(bytes, GuestAddress(gpa)).ok();
+    put(PML4_GPA, &(PDPT_GPA | TABLE_FLAGS).to_le_bytes())?;
+    put(PDPT_GPA, &(PD_GPA | TABLE_FLAGS).to_le_bytes())?;
+    put(PD_GPA, &PAGE_FLAGS.to_le_bytes())?;
+    let gdt: Vec<u8> = GDT.into_iter().flat_map(u64::to_le_bytes).collect();
+    put(GDT_GPA, &gdt)?;
+    put(CODE_GPA, &CODE)?;
+    let loops_gpa = CODE_GPA + u64::try_from(LOOPS_AT).ok()?;
+    put(loops_gpa, &LOOPS.to_le_bytes())?;
+    put(USER_GPA, &USER)?;
+    put(ENTRY_GPA, &ENTRY)?;
+    Some(memory)
+}
+
+/// What the host says of itself that fits a KVM without hardware under it.
+fn hints() -> String {
+    let mut hints = Vec::new();
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has = |flag: &str| info.split_whitespace().any(|word| word == flag);
+    if !has("vmx") && !has("svm") {
+        hints.push("the processor shows neither vmx nor svm");
+    }
+    let module = |name: &str| Path::new("/sys/module").join(name).exists();
+    if module("kvm_pvm") {
+        hints.push("the module kvm_pvm is loaded, which needs modified guests");
+    }
+    if hints.is_empty() {
+        return String::new();
+    }
+    format!("; {}", hints.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_ends_quickly_and_says_what_it_found() {
+        let kvm = match Kvm::open() {
+            Ok(kvm) => kvm,
+            Err(error) => {
+                println!("skipped: {error}");
+                return;
+            }
+        };
+        let start = Instant::now();
+        let found = measure(&kvm).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2));
+        let is_fast = found.mips.is_some_and(|mips| mips >= MIPS_MIN);
+        assert!(is_fast || found.problem.is_some(), "{found:?}");
+        if Path::new("/sys/module/kvm_pvm").exists() {
+            assert!(found.problem.is_some(), "{found:?}");
+        }
+    }
+}
