@@ -17,6 +17,7 @@ mod modes;
 mod paging;
 mod privilege;
 mod privileged;
+mod processor;
 #[cfg(test)]
 mod tests;
 
@@ -156,6 +157,7 @@ pub fn all() -> Vec<TinyGuest> {
     guests.extend(paging::guests());
     guests.extend(privilege::guests());
     guests.extend(privileged::guests());
+    guests.extend(processor::guests());
     guests.extend(modes::guests());
     guests
 }

@@ -11,6 +11,14 @@ use crate::system::{control, msr, processor};
 /// Family 6, as CPUID says, in RDX after power-on.
 const RDX_RESET: u64 = 0x600;
 
+/// Runs `work` as inside [`Vcpu::run`], where the host's floating-point registers are the guest's.
+fn with_host_registers<R>(fpu: &mut Fpu, work: impl FnOnce(&mut Fpu) -> R) -> R {
+    fpu.enter_run();
+    let result = work(fpu);
+    fpu.leave_run();
+    result
+}
+
 impl CpuState {
     /// The state after power-on (SDM vol. 3 §10.1.1): real mode, 16 bytes below 4 GiB.
     #[must_use]
@@ -48,7 +56,7 @@ impl CpuState {
             dr: [0, 0, 0, 0, control::DR6_ONES, control::DR7_ONES],
             efer: 0,
             msrs: vec![(msr::PAT, msr::PAT_RESET)],
-            xsave: Fpu::new().to_xsave(),
+            xsave: with_host_registers(&mut Fpu::new(), Fpu::to_xsave),
             halted: false,
             interrupt_shadow: false,
             nmi_blocked: false,
@@ -82,7 +90,7 @@ impl Vcpu {
             dr: [dr0, dr1, dr2, dr3, cpu.dr6, cpu.dr7],
             efer: cpu.msr.efer,
             msrs: cpu.held_msrs(),
-            xsave: cpu.fpu.to_xsave(),
+            xsave: with_host_registers(&mut cpu.fpu, Fpu::to_xsave),
             halted: cpu.halted,
             interrupt_shadow: cpu.shadow,
             nmi_blocked: cpu.nmi_blocked,
@@ -103,7 +111,7 @@ impl Vcpu {
             (cpu.msr, cpu.tsc_offset) = before;
             return Err(StateError::Msr(index));
         }
-        if !cpu.fpu.from_xsave(&state.xsave) {
+        if !with_host_registers(&mut cpu.fpu, |fpu| fpu.from_xsave(&state.xsave)) {
             (cpu.msr, cpu.tsc_offset) = before;
             return Err(StateError::Field("xsave"));
         }

@@ -70,8 +70,11 @@ impl Ram {
         }
     }
 
+    /// A CPU with no handler for anything: the first fault is the end.
     pub(crate) fn vcpu(&self) -> Vcpu {
-        Vcpu::new(0, Arc::clone(&self.memory))
+        let mut vcpu = Vcpu::new(0, Arc::clone(&self.memory));
+        vcpu.cpu.idtr.limit = 0;
+        vcpu
     }
 
     pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {

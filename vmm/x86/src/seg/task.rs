@@ -199,7 +199,8 @@ impl Cpu {
 
     /// Clears the busy bit of the current task's descriptor.
     fn mark_available(&mut self) -> Done {
-        let la = self.gdtr.base + u64::from(self.tr.selector & 0xfff8) + 5;
+        let offset = u64::from(self.tr.selector & 0xfff8) + 5;
+        let la = self.gdtr.base.wrapping_add(offset);
         self.clear_bits_sys(self.wrap_la(la), kind::BUSY)
     }
 

@@ -490,5 +490,57 @@ pub(super) fn guests() -> Vec<TinyGuest> {
             &[(VECTOR, 0xd), (ERROR, 0x0)],
             End::Done,
         ),
+        guest(
+            "real mode: a fault pushes the address of its instruction",
+            Start::Real,
+            &[
+                // nop; ud2
+                (0x8000, &[0x90, 0x0f, 0x0b]),
+                // pop ax; movzx eax, ax; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa0c0,
+                    &[
+                        0x58, 0x66, 0x0f, 0xb7, 0xc0, 0x66, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x8001)],
+            End::Done,
+        ),
+        guest(
+            "real mode: an interrupt beyond the table shuts down",
+            Start::Real,
+            &[
+                // .byte 0x66; lidt [0x8100]; int 0x21
+                (0x8000, &[0x66, 0x0f, 0x01, 0x1e, 0x00, 0x81, 0xcd, 0x21]),
+            ],
+            &[],
+            End::Shutdown,
+        ),
+        guest(
+            "a far return to user code drops privileged segments",
+            Start::Protected,
+            &[
+                // push 0x2b; push 0x2f000; push 0x23; push 0x20000; retf
+                (
+                    0x8000,
+                    &[
+                        0x6a, 0x2b, 0x68, 0x00, 0xf0, 0x02, 0x00, 0x6a, 0x23, 0x68, 0x00, 0x00,
+                        0x02, 0x00, 0xcb,
+                    ],
+                ),
+                // mov eax, ds; mov ebx, es; int 0x21
+                (0x20000, &[0x8c, 0xd8, 0x8c, 0xc3, 0xcd, 0x21]),
+                // out 0x13, eax; mov eax, [esp+4]; out 0x13, eax; out 0x1f, al; hlt
+                (
+                    0xa420,
+                    &[
+                        0xe7, 0x13, 0x8b, 0x44, 0x24, 0x04, 0xe7, 0x13, 0xe6, 0x1f, 0xf4,
+                    ],
+                ),
+            ],
+            &[(NOTE, 0x0), (NOTE, 0x23)],
+            End::Done,
+        ),
     ]
 }
