@@ -77,22 +77,21 @@ static ADDRESSES: Mutex<()> = Mutex::new(());
 /// # Panics
 /// When the fixed addresses are taken by something else in the process.
 pub fn compare(settings: &Settings<'_>) -> Result<(), Mismatch> {
-    let guard = ADDRESSES
+    // Declared first, so that it is given back last: after the mappings are gone.
+    let _addresses = ADDRESSES
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let (mut native, mut model) = (Native::new(), Model::new());
-    let mut done = Ok(());
     for case in 0..settings.cases {
         let mut random = generate::Random::new(settings.seed, case);
         let sequence = Sequence::draw(&mut random, settings);
         let state = generate::state(&mut random, settings);
         if differences(&mut native, &mut model, &sequence, &state, settings).is_some() {
-            done = Err(shrunk(&mut native, &mut model, sequence, &state, settings, case));
-            break;
+            let mismatch = shrunk(&mut native, &mut model, sequence, &state, settings, case);
+            return Err(mismatch);
         }
     }
-    drop(guard);
-    done
+    Ok(())
 }
 
 /// Leaves out groups as long as the rest still differs.
@@ -114,7 +113,12 @@ fn shrunk(
         }
     }
     let differences = differences(native, model, &sequence, state, settings).unwrap_or_default();
-    let listing = format!("{}from {:x?} rflags {:x}", sequence.listing(), state.regs, state.rflags);
+    let listing = format!(
+        "{}from {:x?} rflags {:x}",
+        sequence.listing(),
+        state.regs,
+        state.rflags
+    );
     Mismatch {
         case,
         differences,
