@@ -132,3 +132,6 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
             .or_else(|| branch::lower(insn, mode)),
     }
 }
+
+#[cfg(test)]
+mod tests;
