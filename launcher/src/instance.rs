@@ -35,7 +35,7 @@ pub enum InstanceError {
         source: io::Error,
     },
     /// The manifest is no manifest, or not of what we run.
-    #[error("{origin}: {source}")]
+    #[error("{origin}")]
     Manifest {
         /// The file or variable.
         origin: String,

@@ -1,14 +1,18 @@
 //! One instance without a cluster: from its manifest to a machine's end.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use api::{FieldError, FieldPath};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, ConsoleChoice};
+use crate::console::{Console, ConsoleSocket};
 use crate::convert::{Converted, Environment, checked, convert};
 use crate::host;
 use crate::images::ImageStore;
 use crate::instance::{Instance, InstanceError};
+use crate::life::{self, LifeError};
 use crate::state_dir::{Layout, StateDir, StateDirError};
 use crate::support::Remarks;
 use crate::volumes::{VolumeCause, VolumeError, plan_volumes, prepare};
@@ -41,6 +45,17 @@ pub enum StandaloneError {
     /// There is no place for the machine's files.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// The console socket cannot be made.
+    #[error("make the console socket {}: give another --state-dir", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// The machine did not run to its end.
+    #[error(transparent)]
+    Life(#[from] LifeError),
 }
 
 fn more(others: usize) -> String {
@@ -65,7 +80,42 @@ pub fn run(cli: &Cli) -> Result<(), StandaloneError> {
     let metadata = &instance.vmi.metadata;
     let ns = metadata.namespace_or_default();
     let _span = tracing::info_span!("vmi", ns, name = metadata.name, uid = metadata.uid).entered();
-    let (_state, _converted) = build(cli, &instance)?;
+    life::hold_signals().map_err(LifeError::from)?;
+    let (mut state, converted) = build(cli, &instance)?;
+    let console = Console::new();
+    let devices = &instance.vmi.spec.domain.devices;
+    let has_console = devices.autoattach_serial_console.unwrap_or(true);
+    if has_console {
+        listen(&instance, &console, &mut state)?;
+    }
+    let with_terminal = has_console && cli.console == ConsoleChoice::Terminal;
+    let grace = grace_period(cli, &instance);
+    life::run(converted.config, &console, with_terminal, grace, || {
+        state.started()
+    })?;
+    tracing::info!("machine has ended");
+    Ok(())
+}
+
+/// What the instance says, else what the controller says.
+fn grace_period(cli: &Cli, instance: &Instance) -> Duration {
+    let spec = &instance.vmi.spec;
+    let given = spec
+        .termination_grace_period_seconds
+        .or(cli.cluster.grace_period_seconds);
+    Duration::from_secs(given.unwrap_or_else(|| spec.grace_period_seconds()))
+}
+
+fn listen(
+    instance: &Instance,
+    console: &Console,
+    state: &mut StateDir,
+) -> Result<(), StandaloneError> {
+    let path = Layout::new(state.root(), &instance.vmi).serial_socket();
+    state.claim_socket(&path)?;
+    let socket = ConsoleSocket::listen(&path, console)
+        .map_err(|source| StandaloneError::Socket { path, source })?;
+    tracing::info!(socket = %socket.path().display(), "serial console listens");
     Ok(())
 }
 
@@ -83,10 +133,7 @@ fn build(cli: &Cli, instance: &Instance) -> Result<(StateDir, Converted), Standa
     let volumes = prepare(&plans, kernel_boot, &images, &mut state).map_err(|error| {
         let VolumeError { field, source } = error;
         let field = instance.field_in_manifest(&field);
-        StandaloneError::Volume {
-            field,
-            source: Box::new(source),
-        }
+        StandaloneError::Volume { field, source }
     })?;
     let environment = Environment {
         accel: cli.accel,

@@ -99,6 +99,8 @@ pub enum StateDirError {
 pub struct StateDir {
     root: PathBuf,
     registered: Vec<PathBuf>,
+    /// Files that go unless the machine starts.
+    provisional: Vec<PathBuf>,
     /// Held for its lock.
     _lock: File,
     /// Held for its removal.
@@ -141,6 +143,7 @@ impl StateDir {
         Ok(Self {
             root,
             registered: Vec::new(),
+            provisional: Vec::new(),
             _lock: lock,
             _private: private,
         })
@@ -182,20 +185,20 @@ impl StateDir {
         self.claim(path)
     }
 
-    /// Has a file that was made for this run removed on drop.
-    pub fn register(&mut self, path: PathBuf) {
-        self.registered.push(path);
+    /// Has a file removed on drop unless the machine starts.
+    pub fn provisional(&mut self, path: PathBuf) {
+        self.provisional.push(path);
     }
 
-    /// Lets a registered file stay.
-    pub fn keep(&mut self, path: &Path) {
-        self.registered.retain(|registered| registered != path);
+    /// Lets provisional files stay: the machine runs.
+    pub fn started(&mut self) {
+        self.provisional.clear();
     }
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        for path in self.registered.drain(..) {
+        for path in self.registered.drain(..).chain(self.provisional.drain(..)) {
             if let Err(error) = remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a file of this machine could not be removed");
             }
@@ -238,8 +241,8 @@ mod tests {
         for path in [&claimed, &kept] {
             fs::write(path, b"new").unwrap();
         }
-        state.register(kept.clone());
-        state.keep(&kept);
+        state.provisional(kept.clone());
+        state.started();
         drop(state);
         assert!(!claimed.exists() && kept.exists());
     }

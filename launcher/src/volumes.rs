@@ -54,7 +54,7 @@ pub struct VolumeError {
     /// The field.
     pub field: FieldPath,
     /// Why.
-    pub source: VolumeCause,
+    pub source: Box<VolumeCause>,
 }
 
 /// Why a volume cannot be prepared.

@@ -11,9 +11,9 @@ use launcher::instance::Instance;
 use launcher::state_dir::Layout;
 use launcher::support::Remarks;
 use launcher::volumes::{
-    ResolvedDisk, ResolvedKernel, ResolvedVolumes, VolumePlan, VolumeSource, plan_volumes,
+    Data, ResolvedDisk, ResolvedKernel, ResolvedVolumes, VolumePlan, VolumeSource, plan_volumes,
 };
-use vmm::config::{Accel, DiskSource};
+use vmm::config::{Accel, DiskSource, MachineConfig};
 
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -115,11 +115,60 @@ fn meaning(text: &str, origin: &str) -> String {
     match convert(&instance.vmi, &resolved(&plans, kernel), &environment()) {
         Ok(converted) => {
             list(&mut out, &instance, &converted.remarks);
-            writeln!(out, "{plans:#?}\n{:#?}", converted.config).unwrap();
+            write!(out, "{}", machine_text(&plans, &converted.config)).unwrap();
             out
         }
         Err(errors) => out + &list_errors(&instance, &errors),
     }
+}
+
+/// Plans and machine, with user data as text and without what every machine has.
+fn machine_text(plans: &[VolumePlan], config: &MachineConfig) -> String {
+    let mut text = String::new();
+    for plan in plans {
+        let VolumePlan {
+            name,
+            field,
+            source,
+        } = plan;
+        writeln!(text, "\nvolume {name} ({field}): {}", source_text(source)).unwrap();
+    }
+    let MachineConfig {
+        name,
+        cpus,
+        memory,
+        boot,
+        disks,
+        smbios,
+        ..
+    } = config;
+    writeln!(text, "\nmachine {name}\n{cpus:?}\n{memory:?}\n{boot:?}").unwrap();
+    for disk in disks {
+        writeln!(text, "{disk:?}").unwrap();
+    }
+    let uuid = smbios.uuid.map(uuid::Uuid::from_bytes);
+    let (serial, rng, pvpanic) = (&smbios.serial, config.rng, config.pvpanic);
+    writeln!(
+        text,
+        "uuid {uuid:?} serial {serial:?} rng {rng} pvpanic {pvpanic}"
+    )
+    .unwrap();
+    text
+}
+
+fn source_text(source: &VolumeSource) -> String {
+    let VolumeSource::CloudInit { file, data } = source else {
+        return format!("{source:?}");
+    };
+    let bytes = |data: &Option<Data>| match data {
+        Some(Data::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        other => format!("{other:?}"),
+    };
+    let (kind, hostname, uuid) = (data.kind, &data.hostname, &data.uuid);
+    let (user, network) = (bytes(&data.user), bytes(&data.network));
+    format!(
+        "{kind:?} {file:?} hostname {hostname} uuid {uuid}\nuser data:\n{user}\nnetwork data:\n{network}"
+    )
 }
 
 fn list(out: &mut String, instance: &Instance, remarks: &Remarks) {

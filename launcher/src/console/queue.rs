@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 /// A bounded queue of bytes.
 #[derive(Debug)]
@@ -84,15 +83,6 @@ impl Queue {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Waits until the queue is closed, at most for a time; returns whether it is.
-    pub fn wait_closed(&self, at_most: Duration) -> bool {
-        let state = self.lock();
-        let waited = self
-            .changed
-            .wait_timeout_while(state, at_most, |state| !state.closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     /// Lets nothing more in and wakes everyone who waits.

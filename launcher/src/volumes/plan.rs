@@ -168,19 +168,19 @@ impl Planner<'_> {
             let read_only = source.read_only.unwrap_or(false);
             self.claim(
                 &source.claim_name,
-                field.child("claimName"),
+                &field.child("claimName"),
                 read_only,
                 None,
             )
         } else if let Some(source) = &volume.data_volume {
-            self.claim(&source.name, field.child("name"), false, None)
+            self.claim(&source.name, &field.child("name"), false, None)
         } else if let Some(claim) = volume
             .ephemeral
             .as_ref()
             .and_then(|source| source.persistent_volume_claim.as_ref())
         {
             let field = field.child("persistentVolumeClaim.claimName");
-            self.claim(&claim.claim_name, field, true, overlay())
+            self.claim(&claim.claim_name, &field, true, overlay())
         } else if let Some(source) = &volume.cloud_init_no_cloud {
             self.cloud_init(source, CloudInitKind::NoCloud, field)
         } else if let Some(source) = &volume.cloud_init_config_drive {
@@ -193,11 +193,11 @@ impl Planner<'_> {
     fn claim(
         &self,
         claim: &str,
-        field: FieldPath,
+        field: &FieldPath,
         read_only: bool,
         overlay: Option<PathBuf>,
     ) -> Result<VolumeSource, FieldError> {
-        let file = self.folder(claim, &field)?.join(CLAIM_IMAGE);
+        let file = self.folder(claim, field)?.join(CLAIM_IMAGE);
         Ok(VolumeSource::Claim {
             file,
             read_only,

@@ -21,7 +21,7 @@ const MAX_OBJECT_MIB: u64 = 16;
 /// Makes the files that the volumes need and finds those that are there.
 ///
 /// Files made here are registered with `state`, which removes them in the end; those of `hostDisk` stay
-/// once [`StateDir::keep`] is told so.
+/// once the machine [has started](StateDir::started).
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub fn prepare(
     for plan in plans {
         let disk = prepare_volume(&plan.source, images, state).map_err(|source| VolumeError {
             field: field_of(plan),
-            source,
+            source: Box::new(source),
         })?;
         volumes.disks.insert(plan.name.clone(), disk);
     }
@@ -160,7 +160,7 @@ fn create_host_disk(
         })?;
     }
     block::create_empty(file, len_bytes, Format::Raw)?;
-    state.register(file.to_owned());
+    state.provisional(file.to_owned());
     Ok(())
 }
 
@@ -228,7 +228,7 @@ fn find_kernel(
             let field = field.child(if in_image { name } else { "image" });
             VolumeError {
                 field,
-                source: source.into(),
+                source: Box::new(source.into()),
             }
         })
     };

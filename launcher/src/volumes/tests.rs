@@ -317,7 +317,7 @@ fn a_host_disk_must_exist_or_is_made_with_its_capacity() {
     assert_eq!(host.file(json!({}), volume("DiskOrCreate")), file);
     assert_eq!(fs::metadata(&file).unwrap().len(), 1 << 20);
     assert_eq!(host.file(json!({}), volume("Disk")), file);
-    host.state.keep(&file);
+    host.state.started();
     drop(host.state);
     assert!(file.exists());
 }
