@@ -335,7 +335,7 @@ fn memory_operand(random: &mut Random, insn: &mut Instruction, n: u32, align: u6
     let offset = (random.below(1400) as i64 - 700) & !(align as i64 - 1);
     // Close to the border of the pages now and then.
     let offset = if random.one_in(4) {
-        offset / 128 & !(align as i64 - 1)
+        (offset / 128) & !(align as i64 - 1)
     } else {
         offset
     };

@@ -64,8 +64,9 @@ impl Machine {
     fn new(bits: u8, program: &[u8]) -> Self {
         let host = Box::leak(Box::new(Ram([0; RAM_BYTES]))).0.as_mut_ptr();
         for (n, byte) in program.iter().chain(&[0x0f, 0x0b]).enumerate() {
+            let place = host.wrapping_add(CODE as usize + n);
             // SAFETY: programs are shorter than the RAM.
-            unsafe { host.add(CODE as usize + n).write(*byte) };
+            unsafe { place.write(*byte) };
         }
         let region = RamRegion {
             gpa: 0,

@@ -14,8 +14,10 @@ pub(crate) fn then_next<F: Fn(&mut Cpu, &Op) -> Done + Copy>(_function: F) -> Ha
     unsafe extern "C" fn run<F: Fn(&mut Cpu, &Op) -> Done + Copy>(cpu: *mut Cpu, op: *const Op) {
         // SAFETY: these are the handler's own.
         if unsafe { finished::<F>(cpu, op) } {
-            // SAFETY: as above; a record with this handler is never the last of its trace.
-            unsafe { enter(cpu, op.add(1)) }
+            // SAFETY: a record with this handler is never the last of its trace.
+            let next = unsafe { op.add(1) };
+            // SAFETY: as above.
+            unsafe { enter(cpu, next) }
         }
     }
     run::<F>
@@ -31,7 +33,10 @@ unsafe extern "C" fn finished<F: Fn(&mut Cpu, &Op) -> Done + Copy>(
     op: *const Op,
 ) -> bool {
     // SAFETY: the caller's handler has the only reference.
-    let result = unsafe { conjure::<F>()(&mut *cpu, &*op) };
+    let state = unsafe { &mut *cpu };
+    // SAFETY: the record is alive while its handler runs.
+    let record = unsafe { &*op };
+    let result = conjure::<F>()(state, record);
     if let Err(fault) = result {
         // SAFETY: as above.
         unsafe { raise(cpu, op, fault) };
@@ -49,8 +54,12 @@ pub(crate) fn then_branch<F: Fn(&mut Cpu, &Op) -> Done<bool> + Copy>(_function: 
         match unsafe { decided::<F>(cpu, op) } {
             // SAFETY: as above.
             TAKEN => unsafe { take_branch(cpu, op) },
-            // SAFETY: as above; a conditional branch is never the last record of its trace.
-            NOT_TAKEN => unsafe { enter(cpu, op.add(1)) },
+            NOT_TAKEN => {
+                // SAFETY: a conditional branch is never the last record of its trace.
+                let next = unsafe { op.add(1) };
+                // SAFETY: as above.
+                unsafe { enter(cpu, next) }
+            }
             _ => {}
         }
     }
@@ -71,7 +80,10 @@ unsafe extern "C" fn decided<F: Fn(&mut Cpu, &Op) -> Done<bool> + Copy>(
     op: *const Op,
 ) -> u8 {
     // SAFETY: the caller's handler has the only reference.
-    match unsafe { conjure::<F>()(&mut *cpu, &*op) } {
+    let state = unsafe { &mut *cpu };
+    // SAFETY: the record is alive while its handler runs.
+    let record = unsafe { &*op };
+    match conjure::<F>()(state, record) {
         Ok(taken) => u8::from(taken),
         Err(fault) => {
             // SAFETY: as above.
@@ -90,7 +102,9 @@ pub(crate) fn then_jump<F: Fn(&mut Cpu, &Op) -> Done<u64> + Copy>(_function: F) 
         // SAFETY: these are the handler's own.
         if unsafe { aimed::<F>(cpu, op) } {
             // SAFETY: as above.
-            let (state, record) = unsafe { (&mut *cpu, &*op) };
+            let state = unsafe { &mut *cpu };
+            // SAFETY: as above.
+            let record = unsafe { &*op };
             state.budget -= i32::from(record.count);
             let rip = state.parked_value();
             // SAFETY: as above.
@@ -110,7 +124,9 @@ unsafe extern "C" fn aimed<F: Fn(&mut Cpu, &Op) -> Done<u64> + Copy>(
     op: *const Op,
 ) -> bool {
     // SAFETY: the caller's handler has the only reference.
-    let (state, record) = unsafe { (&mut *cpu, &*op) };
+    let state = unsafe { &mut *cpu };
+    // SAFETY: the record is alive while its handler runs.
+    let record = unsafe { &*op };
     match conjure::<F>()(state, record) {
         Ok(rip) => {
             state.park(rip);
