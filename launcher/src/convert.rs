@@ -24,6 +24,8 @@ const MANUFACTURER: &str = "KubeVirt";
 const PRODUCT: &str = "None";
 /// CPU models that mean the host's own.
 const HOST_MODELS: [&str; 3] = ["", "host-model", "host-passthrough"];
+/// How the machine's own CPU models begin.
+const OWN_MODEL_PREFIX: &str = "ferrovirt-";
 
 /// What a conversion needs to know of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,9 +71,7 @@ pub fn convert(
         .map(|(index, disk)| disk_config(domain, index, disk, vcpus, volumes, &mut remarks))
         .collect::<Result<_, _>>()
         .map_err(|error| vec![error])?;
-    if matches!(boot, BootSource::Kernel { .. }) {
-        note_boot_order(domain, &mut remarks);
-    }
+    remark_boot_order(domain, &boot, &mut remarks);
     let config = MachineConfig {
         name: format!(
             "{}_{}",
@@ -125,9 +125,23 @@ fn cpus(cpu: Option<&Cpu>, remarks: &mut Remarks) -> CpuConfig {
         sockets: cpu.sockets.unwrap_or(1),
         cores: cpu.cores.unwrap_or(1),
         threads: cpu.threads.unwrap_or(1),
-        model: (!HOST_MODELS.contains(&cpu.model.as_str())).then_some(cpu.model),
+        model: cpu_model(cpu.model, remarks),
         features,
     }
+}
+
+/// A model that only other machine monitors know becomes the default one.
+fn cpu_model(model: String, remarks: &mut Remarks) -> Option<String> {
+    if model.starts_with(OWN_MODEL_PREFIX) {
+        return Some(model);
+    }
+    if !HOST_MODELS.contains(&model.as_str()) {
+        remarks.warnings.push(FieldError::new(
+            FieldPath::new("spec.domain.cpu.model"),
+            format!("CPU model {model} is not supported yet: the guest gets the default model"),
+        ));
+    }
+    None
 }
 
 /// Memory in whole MiB: a guest gets at least what it asks for.
@@ -270,17 +284,25 @@ fn serial(serial: &str, path: &FieldPath, remarks: &mut Remarks) -> Option<Strin
     (!serial.is_empty()).then(|| serial[..end].to_owned())
 }
 
-/// A kernel that is given needs no boot order.
-fn note_boot_order(domain: &DomainSpec, remarks: &mut Remarks) {
-    for (index, disk) in domain.devices.disks.iter().enumerate() {
-        if disk.boot_order.is_some() {
-            let path = FieldPath::new("spec.domain.devices.disks")
-                .index(index)
-                .child("bootOrder");
-            remarks
-                .notes
-                .push(FieldError::new(path, "has no effect with kernelBoot"));
-        }
+/// A kernel that is given needs no boot order; firmware tries disks as they stand in the manifest.
+fn remark_boot_order(domain: &DomainSpec, boot: &BootSource, remarks: &mut Remarks) {
+    let disks = domain.devices.disks.iter().enumerate();
+    let numbered = disks.filter_map(|(index, disk)| Some((disk.boot_order?, index)));
+    let Some((_, first)) = numbered.min() else {
+        return;
+    };
+    let path = FieldPath::new("spec.domain.devices.disks")
+        .index(first)
+        .child("bootOrder");
+    if matches!(boot, BootSource::Kernel { .. }) {
+        remarks
+            .notes
+            .push(FieldError::new(path, "has no effect with kernelBoot"));
+    } else if first != 0 {
+        remarks.warnings.push(FieldError::new(
+            path,
+            "not supported yet: firmware tries disks in the manifest's order, put this one first",
+        ));
     }
 }
 
@@ -303,3 +325,6 @@ fn smbios(domain: &DomainSpec) -> SmbiosConfig {
         ..SmbiosConfig::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,7 +213,7 @@ mod tests {
                 "STANDALONE_VMI: it holds 2 machines",
             ),
         ] {
-            let error = Instance::from_variable(value).unwrap_err().to_string();
+            let error = crate::cli::chain(&Instance::from_variable(value).unwrap_err());
             assert!(error.starts_with(expected), "{error}");
         }
     }
