@@ -185,7 +185,7 @@ fn log_event(event: &MachineEvent) {
     match event {
         MachineEvent::Panicked => tracing::warn!("guest kernel has panicked"),
         MachineEvent::TripleFault { vcpu } => {
-            tracing::warn!(vcpu, "guest has shut a processor down")
+            tracing::warn!(vcpu, "guest has shut a processor down");
         }
         MachineEvent::DiskError(error) => tracing::error!(?error, "host refused a disk request"),
         MachineEvent::Failed(reason) => tracing::error!(reason, "machine cannot go on"),

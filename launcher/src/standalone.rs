@@ -91,7 +91,7 @@ pub fn run(cli: &Cli) -> Result<(), StandaloneError> {
     let with_terminal = has_console && cli.console == ConsoleChoice::Terminal;
     let grace = grace_period(cli, &instance);
     life::run(converted.config, &console, with_terminal, grace, || {
-        state.started()
+        state.started();
     })?;
     tracing::info!("machine has ended");
     Ok(())

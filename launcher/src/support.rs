@@ -256,6 +256,11 @@ fn remark(support: Support, value: &Value, path: &FieldPath, remarks: &mut Remar
 
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::needless_pass_by_value,
+        reason = "json! literals read best as arguments"
+    )]
+
     use serde_json::json;
 
     use super::{Remarks, VM_FIELDS, VMI_FIELDS, remarks};

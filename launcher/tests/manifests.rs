@@ -1,5 +1,11 @@
 //! What every manifest that the product was asked to satisfy becomes: the machine, or the error.
 
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module as a whole"
+)]
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json! literals read best as arguments"
+)]
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

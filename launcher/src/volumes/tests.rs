@@ -1,3 +1,8 @@
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json! literals read best as arguments"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
