@@ -3,6 +3,7 @@
 mod chips;
 mod interrupts;
 pub mod map;
+mod notify;
 mod virtio;
 
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub enum BoardError {
     /// A virtio device cannot be.
     #[error("build a virtio device")]
     Virtio(#[from] VirtioPciError),
+    /// The host has no event counters left.
+    #[error("share the notifications of a virtio device")]
+    Notifications(#[source] std::io::Error),
     /// A disk's image cannot be opened.
     #[error("use disks[{index}] ({name})")]
     Disk {
@@ -49,7 +53,7 @@ pub enum BoardError {
         /// The disk's name.
         name: String,
         /// The cause.
-        source: block::OpenError,
+        source: Box<block::OpenError>,
     },
     /// A console port cannot be had.
     #[error("use console_ports")]
@@ -63,7 +67,7 @@ pub enum BoardError {
 pub(crate) struct BoardSetup<'a> {
     pub(crate) config: &'a MachineConfig,
     pub(crate) ram: &'a Ram,
-    pub(crate) vm: &'a dyn Vm,
+    pub(crate) vm: &'a Arc<dyn Vm>,
     pub(crate) clock: Arc<MachineClock>,
     pub(crate) platform: Arc<dyn PlatformSink>,
     pub(crate) serial_out: Box<dyn ConsoleOut>,

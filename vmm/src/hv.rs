@@ -152,13 +152,17 @@ pub trait Vm: Send + Sync {
     /// Delivers a non-maskable interrupt to every vCPU, as a front panel button would.
     fn inject_nmi(&self);
 
-    /// Signals `event` on guest writes at `gpa` of any width instead of calling the board; tells
-    /// whether the back end can.
+    /// Tells whether [`Vm::add_ioeventfd`] does anything.
+    fn has_ioeventfds(&self) -> bool {
+        false
+    }
+
+    /// Signals `event` on guest writes at `gpa` of any width instead of calling the board.
     ///
     /// # Errors
     /// If the host refuses.
-    fn add_ioeventfd(&self, _gpa: u64, _event: &EventFd) -> Result<bool, HvError> {
-        Ok(false)
+    fn add_ioeventfd(&self, _gpa: u64, _event: &EventFd) -> Result<(), HvError> {
+        Ok(())
     }
 
     /// Undoes [`Vm::add_ioeventfd`].
@@ -234,3 +238,6 @@ pub trait Vcpu: Send {
     /// If the host refuses, or the state is not one that a vCPU can have.
     fn set_state(&mut self, state: &VcpuState) -> Result<(), HvError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,7 @@ impl Machine {
         let board = Board::new(BoardSetup {
             config: &config,
             ram: &ram,
-            vm: vm.as_ref(),
+            vm: &vm,
             clock,
             platform: Arc::new(Outbox(commands.clone())),
             serial_out: io.serial_out,
@@ -376,3 +376,6 @@ impl MachineHandle {
         &self.report
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use devices::{Device, IrqLine, IrqSink, Mmio, MmioBus, PortBus, PortIo};
 
 use super::interrupts::Lines;
 use super::map::GSI_SCI;
+use super::notify::Notified;
 use super::{Board, BoardError, BoardSetup, virtio};
 use crate::config::BootSource;
 use crate::memory::HIGH_GPA;
@@ -186,7 +187,13 @@ pub(super) fn build(setup: BoardSetup<'_>) -> Result<Arc<Board>, BoardError> {
         &lpc,
     )?;
     for (slot, function) in functions {
-        parts.add_function((slot, 0), &function)?;
+        if setup.vm.has_ioeventfds() {
+            let notified = Notified::new(function, Arc::clone(setup.vm));
+            let notified = notified.map_err(BoardError::Notifications)?;
+            parts.add_function((slot, 0), &Arc::new(notified))?;
+        } else {
+            parts.add_function((slot, 0), &function)?;
+        }
     }
     timer.start().map_err(BoardError::TimerThread)?;
     Ok(Arc::new(Board {

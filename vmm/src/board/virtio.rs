@@ -54,7 +54,7 @@ pub(super) fn build(
         let disk = open(config).map_err(|source| BoardError::Disk {
             index,
             name: config.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let options = BlkOptions {
             serial: config.serial.clone().unwrap_or_default(),

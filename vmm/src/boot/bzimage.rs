@@ -60,11 +60,11 @@ pub(super) fn parse(file: &[u8]) -> Result<BzImage<'_>, &'static str> {
     if declared.saturating_mul(16) > protected.len().next_multiple_of(16) {
         return Err(cut_off);
     }
-    let payload = range(protected, u32_at(file, 0x248), u32_at(file, 0x24c));
+    let payload = range(protected, u32_at(file, 0x248), u32_at(file, 0x24c)).ok_or(cut_off)?;
     Ok(BzImage {
         header,
         protected,
-        payload,
+        payload: Some(payload).filter(|payload| !payload.is_empty()),
         has_64_bit_entry: version >= 0x20c
             && u16_at(file, 0x236).ok_or(cut_off)? & XLOADFLAG_64 != 0,
         preferred_gpa: u64_at(file, 0x258).ok_or(cut_off)?,
@@ -77,7 +77,5 @@ pub(super) fn parse(file: &[u8]) -> Result<BzImage<'_>, &'static str> {
 fn range(bytes: &[u8], offset: Option<u32>, len: Option<u32>) -> Option<&[u8]> {
     let offset = usize::try_from(offset?).ok()?;
     let len = usize::try_from(len?).ok()?;
-    bytes
-        .get(offset..offset.checked_add(len)?)
-        .filter(|payload| !payload.is_empty())
+    bytes.get(offset..offset.checked_add(len)?)
 }

@@ -22,7 +22,10 @@ use kvm_bindings::{
     kvm_enable_cap, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
     kvm_irq_routing_msi, kvm_msi, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
+use kvm_ioctls::{
+    Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch,
+    VmFd,
+};
 use vmm_sys_util::eventfd::EventFd;
 use x86::cpuid::{CpuModel, Topology};
 
@@ -38,7 +41,8 @@ const IDENTITY_MAP_GPA: u64 = 0xfeff_c000;
 const TSS_GPA: usize = 0xfeff_d000;
 
 /// What a machine needs of the kernel, with the name that an error tells.
-const NEEDED: [(Cap, &str); 8] = [
+const NEEDED: [(Cap, &str); 9] = [
+    (Cap::X86MsrFilter, "the MSR filter"),
     (Cap::SplitIrqchip, "the split irqchip"),
     (Cap::ImmediateExit, "the immediate exit"),
     (Cap::SignalMsi, "message-signalled interrupts"),
@@ -92,6 +96,7 @@ impl Hypervisor for Kvm {
         fd.set_tss_address(TSS_GPA)
             .map_err(host("place the task state"))?;
         split_irqchip(&fd)?;
+        filter_msrs(&fd)?;
         map_ram(&fd, setup.ram)?;
         let fd = Arc::new(fd);
         let supported = self
@@ -122,6 +127,22 @@ fn split_irqchip(fd: &VmFd) -> Result<(), HvError> {
     };
     cap.args[0] = 24;
     fd.enable_cap(&cap).map_err(host("split the irqchip"))
+}
+
+/// Hides the registers of paravirtual features that no CPU model has: accesses raise #GP.
+fn filter_msrs(fd: &VmFd) -> Result<(), HvError> {
+    /// Bits of the range's map: 0 denies.
+    const DENIED: [u8; 1] = [0];
+    let hidden = |base, msr_count| MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base,
+        msr_count,
+        bitmap: &DENIED,
+    };
+    // The clock of old guests; asynchronous page faults, steal time and what came after them.
+    let ranges = [hidden(0x11, 2), hidden(0x4b56_4d02, 7)];
+    fd.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges)
+        .map_err(host("filter MSRs"))
 }
 
 /// Gives the kernel a slot for each range of RAM.
@@ -275,11 +296,14 @@ impl Vm for KvmVm {
         Messages(Arc::clone(&self.fd)).send_msi(nmi);
     }
 
-    fn add_ioeventfd(&self, gpa: u64, event: &EventFd) -> Result<bool, HvError> {
+    fn has_ioeventfds(&self) -> bool {
+        true
+    }
+
+    fn add_ioeventfd(&self, gpa: u64, event: &EventFd) -> Result<(), HvError> {
         self.fd
             .register_ioevent(event, &IoEventAddress::Mmio(gpa), NoDatamatch)
-            .map_err(host("register a notification"))?;
-        Ok(true)
+            .map_err(host("register a notification"))
     }
 
     fn remove_ioeventfd(&self, gpa: u64, event: &EventFd) -> Result<(), HvError> {

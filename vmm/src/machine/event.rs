@@ -53,6 +53,7 @@ pub enum MachineEnd {
 struct State {
     history: VecDeque<MachineEvent>,
     subscribers: Vec<SyncSender<MachineEvent>>,
+    is_closed: bool,
 }
 
 /// Hands events to everyone who listens.
@@ -80,7 +81,9 @@ impl EventLog {
             // The history is shorter than the channel.
             drop(sender.try_send(event.clone()));
         }
-        state.subscribers.push(sender);
+        if !state.is_closed {
+            state.subscribers.push(sender);
+        }
         receiver
     }
 
@@ -88,5 +91,6 @@ impl EventLog {
     pub(super) fn close(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.subscribers.clear();
+        state.is_closed = true;
     }
 }

@@ -194,7 +194,7 @@ mod tests {
             } else {
                 ticks << shift.unsigned_abs()
             };
-            let ns = shifted * u128::from(mul) >> 32;
+            let ns = (shifted * u128::from(mul)) >> 32;
             assert!(ns.abs_diff(u128::from(NS_PER_S)) < 10, "{khz} kHz: {ns}");
         }
     }
