@@ -468,18 +468,20 @@ impl Cpu {
         Ok(map.gpa)
     }
 
-    /// Makes sure that no CPU runs what was decoded from these bytes before they changed.
+    /// Makes sure that no CPU runs what was decoded from these bytes before they changed. Whoever decodes
+    /// them from now on waits until this CPU reads its mail, which is after the store.
     fn make_room_in_code(&mut self, gpa: u64, len: u64) {
-        let (first, last) = (gpa & 0xfff, (gpa & 0xfff) + len - 1);
-        while self.memory.code().overlaps(gpa >> 12, first, last) {
-            self.forget_code(gpa >> 12);
-            self.memory.code().clear_code(gpa >> 12);
-            self.memory.code().grant_write(gpa >> 12, self.id);
-            for (id, mailbox) in self.memory.mailboxes().iter().enumerate() {
-                if id != self.id {
-                    mailbox.post(gpa >> 12);
-                }
-            }
+        let (page, first) = (gpa >> 12, gpa & 0xfff);
+        let memory = std::sync::Arc::clone(&self.memory);
+        let last = first + len - 1;
+        while memory.code().announce_write(page, self.id, first, last) {
+            self.forget_code(page);
+            memory.code().forget(page, || {
+                let others = memory.mailboxes().iter().enumerate();
+                others
+                    .filter(|&(id, _)| id != self.id)
+                    .for_each(|(_, mailbox)| mailbox.post(page));
+            });
         }
     }
 
@@ -591,7 +593,7 @@ impl Cpu {
             for page in mail.pages {
                 self.forget_code(page);
                 self.tlb.revoke_write(page);
-                self.memory.code().revoke_write(page, 1 << (self.id % 32));
+                self.memory.code().revoke_write(page, self.id);
             }
         }
     }
@@ -601,7 +603,7 @@ impl Cpu {
         let mine = 1u32 << (self.id % 32);
         if writers & mine != 0 {
             self.tlb.revoke_write(page);
-            self.memory.code().revoke_write(page, mine);
+            self.memory.code().revoke_write(page, self.id);
         }
         let memory = std::sync::Arc::clone(&self.memory);
         for (id, mailbox) in memory.mailboxes().iter().enumerate() {

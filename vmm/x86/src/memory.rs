@@ -55,7 +55,7 @@ impl Memory {
         let mailboxes = (0..cpus).map(|_| Arc::new(Attention::default())).collect();
         Arc::new(Self {
             regions,
-            code: CodeMap::new(pages),
+            code: CodeMap::new(pages, cpus),
             mailboxes,
         })
     }
@@ -90,7 +90,8 @@ impl Memory {
             .map(|r| r.host.wrapping_add((gpa - r.gpa) as usize))
     }
 
-    /// Tells the CPUs that something other than a CPU wrote guest RAM (a device, the monitor).
+    /// Tells the CPUs that something other than a CPU wrote guest RAM (a device, the monitor). To be called
+    /// after the bytes are there.
     pub fn written(&self, gpa: u64, len_bytes: usize) {
         if len_bytes == 0 {
             return;
@@ -99,8 +100,8 @@ impl Memory {
             let first = gpa.max(page << 12) & 0xfff;
             let last = (gpa + len_bytes as u64 - 1).min((page << 12) | 0xfff) & 0xfff;
             if self.code.overlaps(page, first, last) {
-                self.code.clear_code(page);
-                self.mailboxes.iter().for_each(|m| m.post(page));
+                self.code
+                    .forget(page, || self.mailboxes.iter().for_each(|m| m.post(page)));
             }
         }
     }
@@ -201,3 +202,6 @@ impl Attention {
         self.word.load(Ordering::SeqCst) & ask::MAIL != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

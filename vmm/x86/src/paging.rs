@@ -75,10 +75,14 @@ impl Cpu {
             });
         }
         let user = self.class_is_user(class);
-        let leaf = self.walk(la, access, user)?;
-        self.check(&leaf, la, access, user, class)?;
         let dirty = access == Access::Write;
-        self.mark(&leaf, if dirty { ACCESSED | DIRTY } else { ACCESSED });
+        let leaf = loop {
+            let leaf = self.walk(la, access, user)?;
+            self.check(&leaf, la, access, user, class)?;
+            if self.mark(&leaf, if dirty { ACCESSED | DIRTY } else { ACCESSED }) {
+                break leaf;
+            }
+        };
         let mask = (1u64 << leaf.shift) - 1;
         let writable = (leaf.rights.write || !user && self.cr0 & cr::CR0_WP == 0)
             && (dirty || leaf.entry & DIRTY != 0);
@@ -122,12 +126,16 @@ impl Cpu {
             if self.reserved(entry, level, large, pdpte) {
                 return Err(self.page_fault(la, access, user, code::RESERVED | code::PRESENT));
             }
+            let leaf = level == 0 || large;
+            if !leaf && !pdpte && !self.set_bits(entry_gpa, entry, ACCESSED, true) {
+                continue;
+            }
             if !pdpte {
                 rights.write &= entry & RW != 0;
                 rights.user &= entry & US != 0;
                 rights.no_execute |= entry & XD != 0;
             }
-            if level == 0 || large {
+            if leaf {
                 let base = entry & ADDRESS;
                 return Ok(Leaf {
                     entry_gpa,
@@ -137,9 +145,6 @@ impl Cpu {
                     rights,
                     base,
                 });
-            }
-            if !pdpte && entry & ACCESSED == 0 {
-                self.set_bits(entry_gpa, ACCESSED, true);
             }
             table = entry & ADDRESS;
             level -= 1;
@@ -188,8 +193,8 @@ impl Cpu {
                 base,
             });
         }
-        if dir & ACCESSED == 0 {
-            self.set_bits(dir_gpa, ACCESSED, false);
+        if !self.set_bits(dir_gpa, dir, ACCESSED, false) {
+            return self.walk_32(la, access, user);
         }
         let entry_gpa = (dir & 0xffff_f000) + (la >> 12 & 0x3ff) * 4;
         let entry = self.table_read_32(entry_gpa);
@@ -257,10 +262,8 @@ impl Cpu {
         Fault::page(error, la)
     }
 
-    fn mark(&self, leaf: &Leaf, bits: u64) {
-        if leaf.entry & bits != bits {
-            self.set_bits(leaf.entry_gpa, bits, leaf.wide);
-        }
+    fn mark(&self, leaf: &Leaf, bits: u64) -> bool {
+        self.set_bits(leaf.entry_gpa, leaf.entry, bits, leaf.wide)
     }
 
     fn table_read(&self, gpa: u64) -> u64 {
@@ -281,18 +284,27 @@ impl Cpu {
         u64::from(word.load(Ordering::Acquire))
     }
 
-    fn set_bits(&self, gpa: u64, bits: u64, wide: bool) {
-        let Some(host) = self.memory.host(gpa) else {
-            return;
+    /// Sets bits of a table entry that was found to be `entry`; false when it is another by now. What is no
+    /// RAM stays as it is.
+    fn set_bits(&self, gpa: u64, entry: u64, bits: u64, wide: bool) -> bool {
+        let (old, new) = (entry, entry | bits);
+        if old == new {
+            return true;
+        }
+        let Some(region) = self.memory.region(gpa).filter(|r| !r.read_only) else {
+            return true;
         };
+        let host = region.host.wrapping_add((gpa - region.gpa) as usize);
         if wide {
             // SAFETY: as in `table_read`.
             let word = unsafe { AtomicU64::from_ptr(host.cast()) };
-            word.fetch_or(bits, Ordering::AcqRel);
-        } else {
-            // SAFETY: as in `table_read_32`.
-            let word = unsafe { AtomicU32::from_ptr(host.cast()) };
-            word.fetch_or(bits as u32, Ordering::AcqRel);
+            return word
+                .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
         }
+        // SAFETY: as in `table_read_32`.
+        let word = unsafe { AtomicU32::from_ptr(host.cast()) };
+        word.compare_exchange(old as u32, new as u32, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }

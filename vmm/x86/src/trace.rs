@@ -71,6 +71,8 @@ pub(crate) struct TraceCache {
     /// Traces by the physical pages they touch.
     pages: HashMap<u64, Vec<u32>>,
     pub(crate) jumps: Box<[Jump]>,
+    /// How often a page was forgotten.
+    forgotten: u64,
 }
 
 impl TraceCache {
@@ -81,6 +83,7 @@ impl TraceCache {
             table: vec![NONE; TABLE].into_boxed_slice(),
             pages: HashMap::new(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
+            forgotten: 0,
         }
     }
 
@@ -149,11 +152,13 @@ impl Cpu {
     /// Forgets the traces of a physical page. Handlers may be running in them: they stop after the
     /// instruction they are at.
     pub(crate) fn forget_code(&mut self, page: u64) {
+        self.traces.forgotten += 1;
         self.traces.forget_page(page);
     }
 
     /// Forgets all traces; handlers may be running.
     pub(crate) fn forget_all_code(&mut self) {
+        self.traces.forgotten += 1;
         let pages: Vec<u64> = self.traces.pages.keys().copied().collect();
         pages
             .into_iter()
@@ -238,7 +243,7 @@ impl Cpu {
         if self.traces.full() {
             self.traces.clear();
         }
-        let start = self.traces.arena.len();
+        let (start, forgotten) = (self.traces.arena.len(), self.traces.forgotten);
         let room = (0x1000 - (gpa & 0xfff)) as usize;
         let mut second_page = None;
         let (mut off, mut count) = (0usize, 0usize);
@@ -272,10 +277,20 @@ impl Cpu {
                 break;
             }
         }
-        if most > 1 {
+        if most > 1 && self.traces.forgotten != forgotten {
+            self.look_again(start);
+        } else if most > 1 {
             self.enter(gpa, start, second_page);
         }
         Ok(&raw const self.traces.arena[start])
+    }
+
+    /// Puts a stale record in the place of a trace whose code may have changed while it was decoded: mail
+    /// about it was read when the trace was in no list yet.
+    fn look_again(&mut self, start: usize) {
+        self.traces.arena.truncate(start);
+        self.push(lower::fall_through(), 0, 0, 0);
+        self.traces.arena[start].make_stale();
     }
 
     /// Decodes one instruction; `None` when `bytes` end before it does. Bytes that are no instruction

@@ -52,8 +52,13 @@ pub(crate) struct Ram {
 }
 
 impl Ram {
-    /// RAM from address 0, all zero.
+    /// RAM of one CPU from address 0, all zero.
     pub(crate) fn new(len_bytes: usize) -> Self {
+        Self::shared(len_bytes, 1)
+    }
+
+    /// The same for several CPUs.
+    pub(crate) fn shared(len_bytes: usize, cpus: usize) -> Self {
         let mut words = vec![0u64; len_bytes / 8];
         let host = words.as_mut_ptr().cast();
         let len_bytes = len_bytes as u64;
@@ -65,14 +70,23 @@ impl Ram {
         };
         // SAFETY: `words` is kept as long as `memory` and only touched through it.
         Self {
-            memory: unsafe { Memory::new(vec![region], 1) },
+            memory: unsafe { Memory::new(vec![region], cpus) },
             words,
         }
     }
 
     /// A CPU with no handler for anything: the first fault is the end.
     pub(crate) fn vcpu(&self) -> Vcpu {
-        let mut vcpu = Vcpu::new(0, Arc::clone(&self.memory));
+        self.vcpu_at(0)
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// The same for CPU `id`.
+    pub(crate) fn vcpu_at(&self, id: usize) -> Vcpu {
+        let mut vcpu = Vcpu::new(id, Arc::clone(&self.memory));
         vcpu.cpu.idtr.limit = 0;
         vcpu
     }
