@@ -29,7 +29,7 @@ use crate::hv::{HvError, Kick};
 /// reaches several times this, instruction emulation a fiftieth.
 const MIPS_MIN: u64 = 100;
 /// No step takes longer; hardware needs about a millisecond for the loop and nothing for the others.
-const STEP_LIMIT: Duration = Duration::from_millis(15);
+const STEP_LIMIT: Duration = Duration::from_millis(10);
 const LOOPS: u32 = 500_000;
 const LOOP_INSTRUCTIONS: u64 = 2;
 
@@ -279,7 +279,8 @@ fn set(vcpu: &VcpuFd, state: &CpuState) -> Result<(), HvError> {
 
 fn mips(loops: u64, elapsed: Duration) -> u64 {
     let instructions = u128::from(loops) * u128::from(LOOP_INSTRUCTIONS);
-    let mips = instructions * 1000 / elapsed.as_nanos().max(1);
+    // Rounded up: a KVM that emulates runs about one.
+    let mips = (instructions * 1000).div_ceil(elapsed.as_nanos().max(1));
     u64::try_from(mips).unwrap_or(u64::MAX)
 }
 
