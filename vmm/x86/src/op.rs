@@ -470,3 +470,6 @@ pub(crate) fn address_bits(insn: &Instruction, mode_bits: u8) -> u8 {
 pub(crate) fn is_memory(insn: &Instruction, n: u32) -> bool {
     n < insn.op_count() && insn.op_kind(n) == OpKind::Memory
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::cpu::{CS, Cpu, Mode};
 use crate::fault::{Fault, vector};
 use crate::flags;
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, register_offset, then_jump, then_leave, then_next};
+use crate::op::{Done, Handler, Op, called, register_offset, then_jump, then_leave, then_next};
 use crate::seg::{far, inspect, iret, registers};
 
 pub(crate) mod control;
@@ -335,22 +335,22 @@ fn lower_rm(insn: &Instruction, mode: Mode) -> Option<Lowered> {
         Mnemonic::Verw => then_next(inspect::verw),
         Mnemonic::Arpl => {
             op.dst = register_offset(insn.op1_register());
-            then_next(inspect::arpl)
+            called::then_next(inspect::arpl)
         }
         Mnemonic::Sldt => then_next(inspect::sldt),
         Mnemonic::Str => then_next(inspect::str),
         Mnemonic::Smsw => then_next(control::smsw),
         Mnemonic::Sgdt => then_next(inspect::sgdt),
         Mnemonic::Sidt => then_next(inspect::sidt),
-        Mnemonic::Lldt => then_next(inspect::lldt),
-        Mnemonic::Ltr => then_next(inspect::ltr),
+        Mnemonic::Lldt => called::then_next(inspect::lldt),
+        Mnemonic::Ltr => called::then_next(inspect::ltr),
         Mnemonic::Lgdt => {
             op.extra = table_operand_size(insn);
-            then_next(inspect::lgdt)
+            called::then_next(inspect::lgdt)
         }
         Mnemonic::Lidt => {
             op.extra = table_operand_size(insn);
-            then_next(inspect::lidt)
+            called::then_next(inspect::lidt)
         }
         Mnemonic::Lmsw => {
             ends = true;

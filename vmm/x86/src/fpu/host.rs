@@ -11,7 +11,8 @@ use super::{MXCSR_FLAGS, MXCSR_MASKS, takes_unaligned, with_memory};
 use crate::cpu::{Cpu, Mode, RAX, RCX, RDX, cr};
 use crate::fault::Fault;
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, register_offset, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Handler, Op, register_offset};
 
 pub(super) fn read_mxcsr() -> u32 {
     let mut value = 0u32;

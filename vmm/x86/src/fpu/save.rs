@@ -7,7 +7,8 @@ use super::{Fpu, MXCSR_MASK, MXCSR_RESET, with_memory};
 use crate::cpu::{Cpu, Mode, RAX, RDI, RDX, cr};
 use crate::fault::Fault;
 use crate::lower::Lowered;
-use crate::op::{Done, Op, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Op};
 
 /// Bytes of an XSAVE area in standard format for x87 and SSE.
 pub(crate) const XSAVE_BYTES: usize = 576;

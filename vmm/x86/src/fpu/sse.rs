@@ -145,6 +145,18 @@ fn aligned_operand<T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Done<T> {
 
 /// Which handlers a register and a memory form have.
 fn binary_handlers<B: Binary>(kind: Option<EaKind>) -> Handler {
+    if B::FLOAT {
+        return float_handlers::<B>(kind);
+    }
+    match kind {
+        None => then_next(registers::<B>),
+        Some(kind) => ea!(kind, E => then_next(memory::<B, E>)),
+    }
+}
+
+/// The same where exceptions are looked at, which takes a frame.
+fn float_handlers<B: Binary>(kind: Option<EaKind>) -> Handler {
+    use crate::op::called::then_next;
     match kind {
         None => then_next(registers::<B>),
         Some(kind) => ea!(kind, E => then_next(memory::<B, E>)),

@@ -12,7 +12,8 @@ use super::with_memory;
 use crate::cpu::{Cpu, Mode, RAX, cr};
 use crate::fault::Fault;
 use crate::lower::Lowered;
-use crate::op::{Done, Handler, Op, then_next};
+use crate::op::called::then_next;
+use crate::op::{Done, Handler, Op};
 
 const MASKS: u16 = 0x3f;
 /// Exceptions found before an instruction computes, which leave its operands alone when unmasked: #I, #D, #Z.
