@@ -17,6 +17,8 @@ use crate::state_dir::StateDir;
 
 /// Most bytes of a config map or secret; the API server's own bound is 1 MiB.
 const MAX_OBJECT_MIB: u64 = 16;
+/// Empty space behind an ISO 9660 volume, 150 sectors as xorriso and genisoimage leave.
+const PADDING_BYTES: u64 = 150 * 2048;
 
 /// Makes the files that the volumes need and finds those that are there.
 ///
@@ -171,7 +173,20 @@ fn write_iso(
 ) -> Result<ResolvedDisk, VolumeCause> {
     state.claim(file)?;
     iso.write_to(file)?;
+    pad(file)?;
     Ok(image(file, Some(Format::Raw), true))
+}
+
+/// Adds the empty sectors that mastering programs leave at the end: programs that look for labels give
+/// up on devices shorter than the superblocks they know.
+fn pad(file: &Path) -> Result<(), VolumeCause> {
+    let read = |source| VolumeCause::Read {
+        path: file.to_owned(),
+        source,
+    };
+    let image = fs::File::options().write(true).open(file).map_err(read)?;
+    let len_bytes = image.metadata().map_err(read)?.len();
+    image.set_len(len_bytes + PADDING_BYTES).map_err(read)
 }
 
 /// A disk with the files of a folder, as a kubelet lays them out: what begins with two dots is its own.

@@ -243,6 +243,7 @@ fn disks_of_data_are_written_with_their_labels() {
     let config_map = host.file(json!({}), json!({"configMap": {"name": "cm"}}));
     let bytes = fs::read(&config_map).unwrap();
     assert!(contains(&bytes, "cfgdata") && contains(&bytes, "value of key"));
+    assert!(bytes.len() > 300 << 10, "padding is missing");
     assert!(!contains(&bytes, "hidden"));
     let labelled = json!({"secret": {"secretName": "s", "volumeLabel": "mine"}});
     let secret = host.file(json!({}), labelled);
