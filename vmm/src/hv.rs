@@ -127,6 +127,15 @@ pub trait Hypervisor: Send + Sync {
     fn create_vm(&self, setup: &VmSetup<'_>) -> Result<Arc<dyn Vm>, HvError>;
 }
 
+/// Which pages of a range were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirtyPages {
+    /// First guest physical address of the range.
+    pub gpa: u64,
+    /// A bit for each page of 4 KiB, the first in the lowest bit.
+    pub bits: Vec<u64>,
+}
+
 /// A virtual machine of a back end.
 pub trait Vm: Send + Sync {
     /// Returns where message-signalled interrupts go.
@@ -171,6 +180,23 @@ pub trait Vm: Send + Sync {
     /// If the host refuses.
     fn remove_ioeventfd(&self, _gpa: u64, _event: &EventFd) -> Result<(), HvError> {
         Ok(())
+    }
+
+    /// Starts or stops noting which pages vCPUs write; tells whether the back end can.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn set_dirty_log(&self, _on: bool) -> Result<bool, HvError> {
+        Ok(false)
+    }
+
+    /// Takes the pages that vCPUs wrote since the last call. What devices wrote is not among them:
+    /// guest memory reports that itself.
+    ///
+    /// # Errors
+    /// If the host refuses, or the log is not on.
+    fn take_dirty_log(&self) -> Result<Vec<DirtyPages>, HvError> {
+        Ok(Vec::new())
     }
 
     /// Stops guest time with the machine's clock. No vCPU runs.

@@ -18,9 +18,9 @@ use devices::clock::MachineClock;
 use devices::ioapic::{PINS, RouteListener};
 use devices::{MsiMessage, MsiSink, Wake};
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MEM_READONLY, KvmIrqRouting, kvm_clock_data,
-    kvm_enable_cap, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
-    kvm_irq_routing_msi, kvm_msi, kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY,
+    KvmIrqRouting, kvm_clock_data, kvm_enable_cap, kvm_irq_routing_entry,
+    kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_msi, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{
     Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch,
@@ -31,7 +31,7 @@ use x86::cpuid::{CpuModel, Topology};
 
 use self::kick::Kicker;
 use self::vcpu::KvmVcpu;
-use super::{Board, HvError, Hypervisor, Vcpu, Vm, VmSetup};
+use super::{Board, DirtyPages, HvError, Hypervisor, Vcpu, Vm, VmSetup};
 use crate::hv::soft::model;
 use crate::memory::Ram;
 
@@ -97,7 +97,7 @@ impl Hypervisor for Kvm {
             .map_err(host("place the task state"))?;
         split_irqchip(&fd)?;
         filter_msrs(&fd)?;
-        map_ram(&fd, setup.ram)?;
+        map_ram(&fd, setup.ram, 0)?;
         let fd = Arc::new(fd);
         let supported = self
             .kvm
@@ -113,7 +113,7 @@ impl Hypervisor for Kvm {
             topology: model::topology(setup.cpus),
             supported,
             boot_kick: Arc::default(),
-            _ram: setup.ram.clone(),
+            ram: setup.ram.clone(),
             clock: Arc::clone(&setup.clock),
             guest_clock: Mutex::new(None),
         }))
@@ -145,12 +145,16 @@ fn filter_msrs(fd: &VmFd) -> Result<(), HvError> {
         .map_err(host("filter MSRs"))
 }
 
-/// Gives the kernel a slot for each range of RAM.
-fn map_ram(fd: &VmFd, ram: &Ram) -> Result<(), HvError> {
+/// Gives the kernel a slot for each range of RAM, or changes the flags of those that it has.
+fn map_ram(fd: &VmFd, ram: &Ram, flags: u32) -> Result<(), HvError> {
     for (slot, (range, host_address)) in (0..).zip(ram.mappings()) {
         let region = kvm_userspace_memory_region {
             slot,
-            flags: if range.read_only { KVM_MEM_READONLY } else { 0 },
+            flags: if range.read_only {
+                KVM_MEM_READONLY
+            } else {
+                flags
+            },
             guest_phys_addr: range.gpa,
             memory_size: range.len_bytes,
             userspace_addr: host_address.addr() as u64,
@@ -171,7 +175,7 @@ struct KvmVm {
     /// Reaches the boot processor, which takes the PIC's interrupts.
     boot_kick: Arc<OnceLock<Arc<Kicker>>>,
     /// Keeps the mappings that the memory slots name.
-    _ram: Ram,
+    ram: Ram,
     clock: Arc<MachineClock>,
     guest_clock: Mutex<Option<kvm_clock_data>>,
 }
@@ -310,6 +314,27 @@ impl Vm for KvmVm {
         self.fd
             .unregister_ioevent(event, &IoEventAddress::Mmio(gpa), NoDatamatch)
             .map_err(host("unregister a notification"))
+    }
+
+    fn set_dirty_log(&self, on: bool) -> Result<bool, HvError> {
+        let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        map_ram(&self.fd, &self.ram, flags)?;
+        Ok(true)
+    }
+
+    fn take_dirty_log(&self) -> Result<Vec<DirtyPages>, HvError> {
+        let slots = (0..).zip(self.ram.ranges());
+        slots
+            .filter(|(_, range)| !range.read_only)
+            .map(|(slot, range)| {
+                let len = usize::try_from(range.len_bytes).unwrap_or(usize::MAX);
+                let bits = self.fd.get_dirty_log(slot, len);
+                Ok(DirtyPages {
+                    gpa: range.gpa,
+                    bits: bits.map_err(host("read the dirty log"))?,
+                })
+            })
+            .collect()
     }
 
     fn paused(&self) {

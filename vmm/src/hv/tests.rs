@@ -177,7 +177,7 @@ fn real_mode_state() -> CpuState {
 }
 
 #[test]
-fn kvm_serves_ports_state_and_kicks_even_where_it_is_slow() {
+fn kvm_serves_ports_state_kicks_and_the_dirty_log_even_where_it_is_slow() {
     let kvm = match Kvm::open() {
         Ok(kvm) => kvm,
         Err(error) => {
@@ -192,8 +192,10 @@ fn kvm_serves_ports_state_and_kicks_even_where_it_is_slow() {
         shared: false,
     })
     .unwrap();
-    // mov al, 0x5a; out NOTE, al; out END, al; jmp to itself
-    let code = [0xb0, 0x5a, 0xe6, 0x13, 0xe6, 0x1f, 0xeb, 0xfe];
+    // mov al, 0x5a; mov [0x3000], al; out NOTE, al; out END, al; jmp to itself
+    let code = [
+        0xb0, 0x5a, 0xa2, 0x00, 0x30, 0xe6, 0x13, 0xe6, 0x1f, 0xeb, 0xfe,
+    ];
     ram.write(0x1000, &code).unwrap();
     let setup = VmSetup {
         ram: &ram,
@@ -205,7 +207,11 @@ fn kvm_serves_ports_state_and_kicks_even_where_it_is_slow() {
     let mut vcpu = vm.create_vcpu(0, Arc::clone(&recorder) as _).unwrap();
     recorder.kick.get_or_init(|| vcpu.kicker());
     vcpu.reset(Some(&real_mode_state())).unwrap();
+    assert!(vm.set_dirty_log(true).unwrap());
     assert_eq!(run_limited(vcpu.as_mut()).unwrap(), VcpuExit::Kicked);
+    let dirty = vm.take_dirty_log().unwrap();
+    assert_eq!(dirty[0].bits[0] & (1 << 3), 1 << 3);
+    assert!(vm.set_dirty_log(false).unwrap());
     assert_eq!(*recorder.seen.lock().unwrap(), [(port::NOTE, 0x5a)]);
     let state = vcpu.state().unwrap();
     assert_eq!(state.cpu.gpr[0] & 0xff, 0x5a);
