@@ -47,8 +47,9 @@ impl CodeMap {
     pub(crate) fn new(pages: u64, cpus: usize) -> Self {
         let words = Box::new_zeroed_slice(usize::try_from(pages).unwrap_or(0));
         // SAFETY: all-zero bytes are a valid `AtomicU64`.
+        let words = unsafe { words.assume_init() };
         Self {
-            words: unsafe { words.assume_init() },
+            words,
             cpus,
             forgetters: AtomicU32::new(0),
             forgetting: Mutex::new(()),

@@ -23,8 +23,6 @@ mod stub;
 mod tests;
 mod x87;
 
-pub(crate) use image::X87;
-
 /// MXCSR after power-on: all exceptions masked.
 const MXCSR_RESET: u32 = 0x1f80;
 /// The MXCSR bits that exist (SDM vol. 1 §10.2.3), DAZ included.

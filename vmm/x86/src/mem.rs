@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::cpu::{Cpu, SS, cr, rflags};
 use crate::fault::{Fault, vector};
 use crate::paging::Access;
-use crate::tlb::{ENTRIES, class};
+use crate::tlb::{ENTRIES, TlbEntry, class};
 
 /// An operand width.
 pub(crate) trait Word: Copy + Default + 'static {
@@ -64,40 +64,6 @@ pub(crate) unsafe fn poke<T: Copy>(host: *mut u8, value: T) {
 
 /// Serialises atomic operations that no host instruction covers: across pages, or on a device.
 static SPLIT_LOCK: Mutex<()> = Mutex::new(());
-
-/// Host pointer for reading `size` bytes at `la`, or null when the TLB has no answer.
-///
-/// # Safety
-/// `cpu` is valid.
-#[inline(always)]
-pub(crate) unsafe fn hit_read(cpu: *const Cpu, la: u64, size: u64) -> *mut u8 {
-    // SAFETY: `cpu` is valid.
-    let (table, tag) = unsafe { ((*cpu).tlb_now, (*cpu).tlb_tag) };
-    // SAFETY: the index is masked to the array.
-    let entry = unsafe { &*table.add((la >> 12) as usize & (ENTRIES - 1)) };
-    if la.wrapping_add(size - 1) & !0xfff | tag == entry.read {
-        la.wrapping_add(entry.addend) as *mut u8
-    } else {
-        std::ptr::null_mut()
-    }
-}
-
-/// As [`hit_read`], for writing.
-///
-/// # Safety
-/// `cpu` is valid.
-#[inline(always)]
-pub(crate) unsafe fn hit_write(cpu: *const Cpu, la: u64, size: u64) -> *mut u8 {
-    // SAFETY: `cpu` is valid.
-    let (table, tag) = unsafe { ((*cpu).tlb_now, (*cpu).tlb_tag) };
-    // SAFETY: the index is masked to the array.
-    let entry = unsafe { &*table.add((la >> 12) as usize & (ENTRIES - 1)) };
-    if la.wrapping_add(size - 1) & !0xfff | tag == entry.write {
-        la.wrapping_add(entry.addend) as *mut u8
-    } else {
-        std::ptr::null_mut()
-    }
-}
 
 /// A slow path that [`Cpu::aside`] takes; what goes in and out is in [`Cpu::parked`], a fault in
 /// [`Cpu::fault`]. Gives whether it went well.
@@ -152,6 +118,39 @@ unsafe extern "C" fn keep_registers() {
         "pop rcx",
         "ret",
     )
+}
+
+impl Cpu {
+    /// Host pointer for reading `size` bytes at `la`, or null when the TLB has no answer.
+    #[inline(always)]
+    pub(crate) fn hit_read(&self, la: u64, size: u64) -> *mut u8 {
+        let entry = self.entry_now(la);
+        if la.wrapping_add(size - 1) & !0xfff | self.tlb_tag == entry.read {
+            la.wrapping_add(entry.addend) as *mut u8
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+
+    /// As [`Cpu::hit_read`], for writing.
+    #[inline(always)]
+    pub(crate) fn hit_write(&self, la: u64, size: u64) -> *mut u8 {
+        let entry = self.entry_now(la);
+        if la.wrapping_add(size - 1) & !0xfff | self.tlb_tag == entry.write {
+            la.wrapping_add(entry.addend) as *mut u8
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+
+    #[inline(always)]
+    fn entry_now(&self, la: u64) -> &TlbEntry {
+        let entry = self
+            .tlb_now
+            .wrapping_add((la >> 12) as usize & (ENTRIES - 1));
+        // SAFETY: `tlb_now` is an array of `ENTRIES` entries of this CPU's TLB.
+        unsafe { &*entry }
+    }
 }
 
 impl Cpu {
@@ -212,8 +211,7 @@ impl Cpu {
     /// Reads at a linear address with the current privilege. `seg` decides #SS or #GP.
     #[inline(always)]
     pub(crate) fn read<T: Word>(&mut self, la: u64, seg: usize) -> Result<T, Fault> {
-        // SAFETY: `self` is valid.
-        let host = unsafe { hit_read(self, la, T::SIZE) };
+        let host = self.hit_read(la, T::SIZE);
         if host.is_null() {
             self.aside(la, seg, T::SIZE, read_aside::<T>)?;
             return Ok(self.parked_value());
@@ -225,8 +223,7 @@ impl Cpu {
     /// Writes at a linear address with the current privilege.
     #[inline(always)]
     pub(crate) fn write<T: Word>(&mut self, la: u64, seg: usize, value: T) -> Result<(), Fault> {
-        // SAFETY: `self` is valid.
-        let host = unsafe { hit_write(self, la, T::SIZE) };
+        let host = self.hit_write(la, T::SIZE);
         if host.is_null() {
             self.park(value);
             return self.aside(la, seg, T::SIZE, write_aside::<T>);
@@ -530,8 +527,7 @@ impl Cpu {
         seg: usize,
         size: u64,
     ) -> Result<*mut u8, Fault> {
-        // SAFETY: `self` is valid.
-        let host = unsafe { hit_write(self, la, size) };
+        let host = self.hit_write(la, size);
         if host.is_null() {
             self.aside(la, seg, size, update_aside)?;
             Ok(self.parked_value::<u64>() as *mut u8)

@@ -65,17 +65,41 @@ pub(crate) type Done<T = ()> = Result<T, Fault>;
 fn conjure<F: Copy>() -> F {
     const { assert!(size_of::<F>() == 0, "handlers capture nothing") };
     // SAFETY: the callers below were given a value of this type, and a value of size 0 has no bytes.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+    unsafe { std::mem::transmute_copy::<(), F>(&()) }
+}
+
+/// A handler's arguments as references.
+///
+/// # Safety
+/// Both are the handler's own, and it uses no other reference to them meanwhile.
+#[inline(always)]
+unsafe fn own<'a>(cpu: *mut Cpu, op: *const Op) -> (&'a mut Cpu, &'a Op) {
+    // SAFETY: a handler has the only reference to its CPU.
+    let state = unsafe { &mut *cpu };
+    // SAFETY: the record is alive while its handler runs.
+    (state, unsafe { &*op })
+}
+
+/// Runs the record after `op` in tail position.
+///
+/// # Safety
+/// Both are the handler's own, and `op` is not the last record of its trace.
+#[inline(always)]
+unsafe fn enter_next(cpu: *mut Cpu, op: *const Op) {
+    // SAFETY: there is a record after `op`.
+    let next = unsafe { op.add(1) };
+    // SAFETY: it is of the same CPU and alive.
+    unsafe { enter(cpu, next) }
 }
 
 /// A handler that runs `function` and goes on with the following record.
 pub(crate) fn then_next<F: Fn(&mut Cpu, &Op) -> Done + Copy>(_function: F) -> Handler {
     unsafe extern "C" fn run<F: Fn(&mut Cpu, &Op) -> Done + Copy>(cpu: *mut Cpu, op: *const Op) {
-        // SAFETY: a handler has the only reference to its CPU, and its record is alive.
-        let result = unsafe { conjure::<F>()(&mut *cpu, &*op) };
-        match result {
+        // SAFETY: these are the handler's own.
+        let (state, record) = unsafe { own(cpu, op) };
+        match conjure::<F>()(state, record) {
             // SAFETY: as above; a record with this handler is never the last of its trace.
-            Ok(()) => unsafe { enter(cpu, op.add(1)) },
+            Ok(()) => unsafe { enter_next(cpu, op) },
             // SAFETY: as above.
             Err(fault) => unsafe { raise(cpu, op, fault) },
         }
@@ -87,8 +111,8 @@ pub(crate) fn then_next<F: Fn(&mut Cpu, &Op) -> Done + Copy>(_function: F) -> Ha
 /// the trace.
 pub(crate) fn then_leave<F: Fn(&mut Cpu, &Op) -> Done + Copy>(_function: F) -> Handler {
     unsafe extern "C" fn run<F: Fn(&mut Cpu, &Op) -> Done + Copy>(cpu: *mut Cpu, op: *const Op) {
-        // SAFETY: a handler has the only reference to its CPU, and its record is alive.
-        let (state, record) = unsafe { (&mut *cpu, &*op) };
+        // SAFETY: these are the handler's own.
+        let (state, record) = unsafe { own(cpu, op) };
         state.leave_trace(record);
         if let Err(fault) = conjure::<F>()(state, record) {
             // SAFETY: as above.
@@ -105,13 +129,13 @@ pub(crate) fn then_branch<F: Fn(&mut Cpu, &Op) -> Done<bool> + Copy>(_function: 
         cpu: *mut Cpu,
         op: *const Op,
     ) {
-        // SAFETY: a handler has the only reference to its CPU, and its record is alive.
-        let result = unsafe { conjure::<F>()(&mut *cpu, &*op) };
-        match result {
+        // SAFETY: these are the handler's own.
+        let (state, record) = unsafe { own(cpu, op) };
+        match conjure::<F>()(state, record) {
             // SAFETY: as above.
             Ok(true) => unsafe { take_branch(cpu, op) },
             // SAFETY: as above; a conditional branch is never the last record of its trace.
-            Ok(false) => unsafe { enter(cpu, op.add(1)) },
+            Ok(false) => unsafe { enter_next(cpu, op) },
             // SAFETY: as above.
             Err(fault) => unsafe { raise(cpu, op, fault) },
         }
@@ -125,8 +149,8 @@ pub(crate) fn then_jump<F: Fn(&mut Cpu, &Op) -> Done<u64> + Copy>(_function: F) 
         cpu: *mut Cpu,
         op: *const Op,
     ) {
-        // SAFETY: a handler has the only reference to its CPU, and its record is alive.
-        let (state, record) = unsafe { (&mut *cpu, &*op) };
+        // SAFETY: these are the handler's own.
+        let (state, record) = unsafe { own(cpu, op) };
         match conjure::<F>()(state, record) {
             Ok(rip) => {
                 state.budget -= i32::from(record.count);
@@ -158,8 +182,8 @@ unsafe fn enter(cpu: *mut Cpu, op: *const Op) {
 /// Both are the handler's own.
 #[inline(always)]
 unsafe fn take_branch(cpu: *mut Cpu, op: *const Op) {
-    // SAFETY: the caller's handler has the only reference.
-    let (state, record) = unsafe { (&mut *cpu, &*op) };
+    // SAFETY: these are the caller's handler's own.
+    let (state, record) = unsafe { own(cpu, op) };
     state.budget -= i32::from(record.count);
     let sum = state.regs[TRACE_RIP].wrapping_add(record.disp as i64 as u64);
     let rip = state.wrap_rip(sum);
@@ -179,8 +203,8 @@ unsafe fn take_branch(cpu: *mut Cpu, op: *const Op) {
 /// Both are the handler's own.
 #[inline(never)]
 unsafe fn take_unlinked(cpu: *mut Cpu, op: *const Op, rip: u64) {
-    // SAFETY: the caller's handler has the only reference.
-    let (state, record) = unsafe { (&mut *cpu, &*op) };
+    // SAFETY: these are the caller's handler's own.
+    let (state, record) = unsafe { own(cpu, op) };
     if record.imm == 0
         && record.extra == LINKABLE
         && !record.is_stale()

@@ -225,7 +225,7 @@ impl Cpu {
         let rights = leaf.rights;
         let ok = match access {
             Access::Fetch if user => rights.user && !rights.no_execute,
-            Access::Fetch => !rights.no_execute && !(rights.user && self.cr4 & cr::CR4_SMEP != 0),
+            Access::Fetch => !rights.no_execute && (!rights.user || self.cr4 & cr::CR4_SMEP == 0),
             Access::Read if user => rights.user,
             Access::Write if user => rights.user && rights.write,
             Access::Read => self.smap_allows(rights, class),

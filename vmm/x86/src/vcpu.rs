@@ -56,7 +56,7 @@ impl CpuState {
             dr: [0, 0, 0, 0, control::DR6_ONES, control::DR7_ONES],
             efer: 0,
             msrs: vec![(msr::PAT, msr::PAT_RESET)],
-            xsave: with_host_registers(&mut Fpu::new(), Fpu::to_xsave),
+            xsave: with_host_registers(&mut Fpu::new(), Fpu::save_xsave),
             halted: false,
             interrupt_shadow: false,
             nmi_blocked: false,
@@ -90,7 +90,7 @@ impl Vcpu {
             dr: [dr0, dr1, dr2, dr3, cpu.dr6, cpu.dr7],
             efer: cpu.msr.efer,
             msrs: cpu.held_msrs(),
-            xsave: with_host_registers(&mut cpu.fpu, Fpu::to_xsave),
+            xsave: with_host_registers(&mut cpu.fpu, Fpu::save_xsave),
             halted: cpu.halted,
             interrupt_shadow: cpu.shadow,
             nmi_blocked: cpu.nmi_blocked,
@@ -111,7 +111,7 @@ impl Vcpu {
             (cpu.msr, cpu.tsc_offset) = before;
             return Err(StateError::Msr(index));
         }
-        if !with_host_registers(&mut cpu.fpu, |fpu| fpu.from_xsave(&state.xsave)) {
+        if !with_host_registers(&mut cpu.fpu, |fpu| fpu.load_xsave(&state.xsave)) {
             (cpu.msr, cpu.tsc_offset) = before;
             return Err(StateError::Field("xsave"));
         }

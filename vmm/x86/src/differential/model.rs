@@ -125,7 +125,7 @@ impl Model {
             let mut image = vec![0; 576];
             image[..512].copy_from_slice(&start.fx);
             image[512] = 3;
-            assert!(cpu.fpu.from_xsave(&image), "the image is well-formed");
+            assert!(cpu.fpu.load_xsave(&image), "the image is well-formed");
         }
         let exit = self.vcpu.run(&mut Nothing);
         let cpu = &mut *self.vcpu.cpu;
@@ -138,7 +138,7 @@ impl Model {
         }
         let mut fx = [0; 512];
         if floating_point {
-            fx.copy_from_slice(&cpu.fpu.to_xsave()[..512]);
+            fx.copy_from_slice(&cpu.fpu.save_xsave()[..512]);
         }
         let mut regs = [0; 16];
         regs.copy_from_slice(&cpu.regs[..16]);

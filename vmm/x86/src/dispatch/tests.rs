@@ -69,10 +69,8 @@ impl Ram {
             read_only: false,
         };
         // SAFETY: `words` is kept as long as `memory` and only touched through it.
-        Self {
-            memory: unsafe { Memory::new(vec![region], cpus) },
-            words,
-        }
+        let memory = unsafe { Memory::new(vec![region], cpus) };
+        Self { memory, words }
     }
 
     /// A CPU with no handler for anything: the first fault is the end.

@@ -48,7 +48,7 @@ impl Fpu {
     }
 
     /// The state as an XSAVE area in standard format.
-    pub(crate) fn to_xsave(&mut self) -> Vec<u8> {
+    pub(crate) fn save_xsave(&mut self) -> Vec<u8> {
         let mut out = vec![0; XSAVE_BYTES];
         out[..512].copy_from_slice(&self.legacy_area());
         out[512] = (X87_STATE | SSE_STATE) as u8;
@@ -57,7 +57,7 @@ impl Fpu {
 
     /// Takes over an XSAVE area in standard format, of which components other than x87 and SSE are left
     /// aside. `false` when it is too short or its MXCSR has bits that do not exist.
-    pub(crate) fn from_xsave(&mut self, image: &[u8]) -> bool {
+    pub(crate) fn load_xsave(&mut self, image: &[u8]) -> bool {
         let Some(area) = image.first_chunk::<512>() else {
             return false;
         };

@@ -330,7 +330,6 @@ fn shuffle_registers(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 /// The handler of a move, whose memory operand is of `kind`.
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn move_of(code: Code, kind: Option<EaKind>) -> Option<Handler> {
     use Code as C;
     let register = kind.is_none();

@@ -106,7 +106,7 @@ fn load(cpu: &mut Cpu, state: &State) {
     cpu.status = state.status;
     cpu.fpu.xmm = state.xmm;
     cpu.fpu.set_mxcsr(state.mxcsr);
-    cpu.fpu.x87.set(super::X87::from_fsave(&state.x87));
+    cpu.fpu.x87.set(super::image::X87::from_fsave(&state.x87));
 }
 
 /// Instruction and operand pointers are not kept alike.
@@ -157,16 +157,16 @@ impl Numbers {
             .chunks_exact_mut(8)
             .for_each(|c| c.copy_from_slice(&self.edgy().to_le_bytes()));
         let gpr = std::array::from_fn(|_| self.edgy());
-        let mut x87 = super::X87 {
+        let mut x87 = super::image::X87 {
             ftw: 0,
             fsw: (self.next() as u16) & 0x7f00,
-            ..super::X87::RESET
+            ..super::image::X87::RESET
         };
         for value in &mut x87.st {
             value[..8].copy_from_slice(&(self.next() | 1 << 63).to_le_bytes());
             value[8..].copy_from_slice(&(0x3ff0 + (self.next() as u16 & 31)).to_le_bytes());
         }
-        let x87 = super::X87::from_fxsave(&{
+        let x87 = super::image::X87::from_fxsave(&{
             let mut image = x87.to_fxsave();
             image[4] = if self.next() & 3 == 0 {
                 self.next() as u8
@@ -360,16 +360,16 @@ fn an_unmasked_x87_exception_is_pending_and_leaves_its_operands_alone() {
     let ram = Ram::new(0x10000);
     let mut vcpu = ram.vcpu();
     let mut state = Numbers(1).state();
-    let mut x87 = super::X87 {
+    let mut x87 = super::image::X87 {
         fcw: 0x37b,
         ftw: 0xfff0,
-        ..super::X87::RESET
+        ..super::image::X87::RESET
     };
     x87.st[0] = [0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f];
     state.x87 = x87.to_fsave();
     // fdiv st0, st1: 1 / 0.
     ours(&mut vcpu, &ram, &[0xd8, 0xf1], &mut state);
-    let after = super::X87::from_fsave(&state.x87);
+    let after = super::image::X87::from_fsave(&state.x87);
     assert_eq!(after.st[0], x87.st[0]);
     assert_eq!(after.fsw & 0x80ff, 0x8084);
 }

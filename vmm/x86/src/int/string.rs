@@ -17,7 +17,6 @@ use crate::flags::ZF;
 use crate::int::alu::{Binary, Cmp};
 use crate::int::operand::{Width, by_width};
 use crate::lower::Lowered;
-use crate::mem::{hit_read, hit_write};
 use crate::op::called::{then_branch, then_next};
 use crate::op::{Done, Handler, Op};
 
@@ -117,10 +116,8 @@ impl<T: Width> Step<T> for Movs {
         if count == 0 {
             return 0;
         }
-        // SAFETY: `cpu` is valid.
-        let source = unsafe { hit_read(cpu, from, T::SIZE * count) };
-        // SAFETY: `cpu` is valid.
-        let target = unsafe { hit_write(cpu, to, T::SIZE * count) };
+        let source = cpu.hit_read(from, T::SIZE * count);
+        let target = cpu.hit_write(to, T::SIZE * count);
         if source.is_null() || target.is_null() {
             return 0;
         }
@@ -149,8 +146,7 @@ impl<T: Width> Step<T> for Stos {
         if count == 0 {
             return 0;
         }
-        // SAFETY: `cpu` is valid.
-        let target = unsafe { hit_write(cpu, to, T::SIZE * count) };
+        let target = cpu.hit_write(to, T::SIZE * count);
         if target.is_null() {
             return 0;
         }

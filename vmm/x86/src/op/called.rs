@@ -5,7 +5,7 @@
 //! handlers would use up the stack. Here the result comes back in a register. Everything that is not
 //! `#[inline(always)]` to the bottom, but for [`Cpu::aside`], belongs here.
 
-use super::{Handler, Op, conjure, enter, go_to, raise, take_branch};
+use super::{Handler, Op, conjure, enter_next, go_to, own, raise, take_branch};
 use crate::cpu::Cpu;
 use crate::op::Done;
 
@@ -15,9 +15,7 @@ pub(crate) fn then_next<F: Fn(&mut Cpu, &Op) -> Done + Copy>(_function: F) -> Ha
         // SAFETY: these are the handler's own.
         if unsafe { finished::<F>(cpu, op) } {
             // SAFETY: a record with this handler is never the last of its trace.
-            let next = unsafe { op.add(1) };
-            // SAFETY: as above.
-            unsafe { enter(cpu, next) }
+            unsafe { enter_next(cpu, op) }
         }
     }
     run::<F>
@@ -32,10 +30,8 @@ unsafe extern "C" fn finished<F: Fn(&mut Cpu, &Op) -> Done + Copy>(
     cpu: *mut Cpu,
     op: *const Op,
 ) -> bool {
-    // SAFETY: the caller's handler has the only reference.
-    let state = unsafe { &mut *cpu };
-    // SAFETY: the record is alive while its handler runs.
-    let record = unsafe { &*op };
+    // SAFETY: these are the caller's handler's own.
+    let (state, record) = unsafe { own(cpu, op) };
     let result = conjure::<F>()(state, record);
     if let Err(fault) = result {
         // SAFETY: as above.
@@ -54,12 +50,8 @@ pub(crate) fn then_branch<F: Fn(&mut Cpu, &Op) -> Done<bool> + Copy>(_function: 
         match unsafe { decided::<F>(cpu, op) } {
             // SAFETY: as above.
             TAKEN => unsafe { take_branch(cpu, op) },
-            NOT_TAKEN => {
-                // SAFETY: a conditional branch is never the last record of its trace.
-                let next = unsafe { op.add(1) };
-                // SAFETY: as above.
-                unsafe { enter(cpu, next) }
-            }
+            // SAFETY: a conditional branch is never the last record of its trace.
+            NOT_TAKEN => unsafe { enter_next(cpu, op) },
             _ => {}
         }
     }
@@ -79,10 +71,8 @@ unsafe extern "C" fn decided<F: Fn(&mut Cpu, &Op) -> Done<bool> + Copy>(
     cpu: *mut Cpu,
     op: *const Op,
 ) -> u8 {
-    // SAFETY: the caller's handler has the only reference.
-    let state = unsafe { &mut *cpu };
-    // SAFETY: the record is alive while its handler runs.
-    let record = unsafe { &*op };
+    // SAFETY: these are the caller's handler's own.
+    let (state, record) = unsafe { own(cpu, op) };
     match conjure::<F>()(state, record) {
         Ok(taken) => u8::from(taken),
         Err(fault) => {
@@ -123,10 +113,8 @@ unsafe extern "C" fn aimed<F: Fn(&mut Cpu, &Op) -> Done<u64> + Copy>(
     cpu: *mut Cpu,
     op: *const Op,
 ) -> bool {
-    // SAFETY: the caller's handler has the only reference.
-    let state = unsafe { &mut *cpu };
-    // SAFETY: the record is alive while its handler runs.
-    let record = unsafe { &*op };
+    // SAFETY: these are the caller's handler's own.
+    let (state, record) = unsafe { own(cpu, op) };
     match conjure::<F>()(state, record) {
         Ok(rip) => {
             state.park(rip);
