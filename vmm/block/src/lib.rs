@@ -12,6 +12,8 @@
 
 mod create;
 mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod host_file;
 pub mod iso9660;
 mod open;
