@@ -69,6 +69,8 @@ impl Cpu {
             self.bell.raise(ask::SELF);
         }
         self.skip_step = false;
+        // Nothing else counts instructions that only ever fault.
+        self.budget -= 1;
         let found = if stepping || self.dr7 & 0xff != 0 {
             self.single()
         } else {

@@ -19,6 +19,8 @@
 pub mod bus;
 pub mod code_map;
 pub mod cpuid;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod memory;
 #[doc(hidden)]
 pub mod tiny_guests;
