@@ -99,19 +99,8 @@ pub(crate) mod rflags {
     pub(crate) const ID: u64 = 1 << 21;
     pub(crate) const STATUS: u64 = CF | PF | AF | ZF | SF | OF;
     /// Everything that exists.
-    pub(crate) const KNOWN: u64 = STATUS
-        | FIXED
-        | TF
-        | IF
-        | DF
-        | IOPL
-        | NT
-        | RF
-        | VM
-        | AC
-        | VIF
-        | VIP
-        | ID;
+    pub(crate) const KNOWN: u64 =
+        STATUS | FIXED | TF | IF | DF | IOPL | NT | RF | VM | AC | VIF | VIP | ID;
 }
 
 /// Control register bits.

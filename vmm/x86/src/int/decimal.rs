@@ -15,7 +15,12 @@ fn byte_flags(value: u8) -> u32 {
     let mut status = 0;
     status |= if value >= 0x80 { SF } else { 0 };
     status |= if value == 0 { ZF } else { 0 };
-    status | if value.count_ones().is_multiple_of(2) { PF } else { 0 }
+    status
+        | if value.count_ones().is_multiple_of(2) {
+            PF
+        } else {
+            0
+        }
 }
 
 fn ascii_adjust(cpu: &mut Cpu, subtract: bool) -> Done {
