@@ -3,12 +3,14 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use crate::{Guests, Machine, programs::tool};
+
+const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 
 /// Makes the initial RAM disk of the host: the benchmark one, KVM's modules, the programs and files given (below
 /// `/nested`, under their own names), and a script that runs once KVM is there.
@@ -65,17 +67,23 @@ fn plant_libraries(program: &Path, tree: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Drops debug information, which would fill the guest's memory.
+/// Drops the programs' debug information, which would fill the guest's memory. What is no program stays as it is: the
+/// tool takes a kernel, which is an EFI program too, and breaks it.
 fn strip(folder: &Path) -> io::Result<()> {
     let Some(strip) = tool("strip") else {
         return Ok(());
     };
     for entry in fs::read_dir(folder)? {
-        // What is no program stays as it is; the tool's refusal is the answer.
-        let _refused = Command::new(&strip)
-            .arg(entry?.path())
-            .stderr(Stdio::null())
-            .status()?;
+        let path = entry?.path();
+        let mut magic = Vec::new();
+        fs::File::open(&path)?.take(4).read_to_end(&mut magic)?;
+        if magic == ELF_MAGIC {
+            // A refusal costs memory only.
+            let _refused = Command::new(&strip)
+                .arg(path)
+                .stderr(Stdio::null())
+                .status()?;
+        }
     }
     Ok(())
 }

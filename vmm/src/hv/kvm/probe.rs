@@ -3,7 +3,9 @@
 //! `/dev/kvm` may open, report every capability and still run guest kernels by instruction emulation,
 //! a thousand times slower than hardware, without SSE in ring 0 and without a working SYSCALL. So
 //! tiny guests try what every kernel does: SSE in ring 0, a counted loop, and SYSCALL from ring 3.
-//! No step takes longer than [`STEP_LIMIT`], whatever the host does.
+//! Every step is cut off at a time limit, whatever the host does. The loop comes last and is tried several times, of
+//! which the best counts: the first entries into a guest fill caches and page tables of the host, and a busy host
+//! preempts. Where another step failed already, one try is enough to tell the speed.
 
 #![expect(
     unsafe_code,
@@ -28,9 +30,13 @@ use crate::hv::{HvError, Kick};
 /// Least speed of a usable KVM in million instructions a second: nested hardware virtualisation
 /// reaches several times this, instruction emulation a fiftieth.
 const MIPS_MIN: u64 = 100;
-/// No step takes longer; hardware needs about a millisecond for the loop and nothing for the others.
-const STEP_LIMIT: Duration = Duration::from_millis(10);
-const LOOPS: u32 = 500_000;
+/// One try of the loop; hardware needs a tenth of a millisecond.
+const LOOP_LIMIT: Duration = Duration::from_millis(8);
+/// Tries of the loop: one to warm up the host, three for luck on a busy one.
+const LOOP_TRIES: usize = 4;
+/// Each other step, which hardware runs in microseconds and an emulator refuses as quickly: it is for a busy host.
+const STEP_LIMIT: Duration = Duration::from_millis(100);
+const LOOPS: u32 = 200_000;
 const LOOP_INSTRUCTIONS: u64 = 2;
 
 const MEMORY_BYTES: usize = 2 << 20;
@@ -116,6 +122,14 @@ struct Guest {
     _memory: GuestMemoryMmap,
 }
 
+/// What a step came to.
+struct Step {
+    /// The byte that the guest wrote to the port, or what happened instead.
+    end: Result<u8, String>,
+    /// Time in the guest.
+    elapsed: Duration,
+}
+
 fn segment(selector: u16, attributes: u16) -> Segment {
     Segment {
         selector,
@@ -180,19 +194,20 @@ impl Guest {
     /// Tries every step; the problems of all are told together.
     fn run(&mut self) -> Result<Measurement, HvError> {
         let mut problems = Vec::new();
-        let mips = self.run_loop()?;
+        if let Err(why) = self.step(SSE_GPA, 0, STEP_LIMIT)?.end {
+            problems.push(format!("it runs no SSE instructions in ring 0 ({why})"));
+        }
+        match self.step(TO_USER_GPA, USER_GPA, STEP_LIMIT)?.end {
+            Ok(CODE_BYTE) => {}
+            Ok(cs) => problems.push(format!("SYSCALL from ring 3 enters code segment {cs:#x}")),
+            Err(why) => problems.push(format!("SYSCALL from ring 3 does not work ({why})")),
+        }
+        let tries = if problems.is_empty() { LOOP_TRIES } else { 1 };
+        let mips = self.best_of_loops(tries)?;
         if mips < MIPS_MIN {
             problems.push(format!(
                 "it runs {mips} million instructions a second in ring 0, less than {MIPS_MIN}"
             ));
-        }
-        if let Err(why) = self.step(SSE_GPA, 0)? {
-            problems.push(format!("it runs no SSE instructions in ring 0 ({why})"));
-        }
-        match self.step(TO_USER_GPA, USER_GPA)? {
-            Ok(CODE_BYTE) => {}
-            Ok(cs) => problems.push(format!("SYSCALL from ring 3 enters code segment {cs:#x}")),
-            Err(why) => problems.push(format!("SYSCALL from ring 3 does not work ({why})")),
         }
         Ok(Measurement {
             mips: Some(mips),
@@ -200,20 +215,30 @@ impl Guest {
         })
     }
 
+    /// Repeats the loop until it is fast enough, or was given every chance.
+    fn best_of_loops(&mut self, tries: usize) -> Result<u64, HvError> {
+        let mut best = 0;
+        for _ in 0..tries {
+            best = best.max(self.run_loop()?);
+            if best >= MIPS_MIN {
+                break;
+            }
+        }
+        Ok(best)
+    }
+
     /// Measures the loop, also where it does not end in time: ECX tells how far it came.
     fn run_loop(&mut self) -> Result<u64, HvError> {
-        let start = Instant::now();
-        let ended = self.step(LOOP_GPA, u64::from(LOOPS))?;
-        let elapsed = start.elapsed();
-        let left = match ended {
+        let step = self.step(LOOP_GPA, u64::from(LOOPS), LOOP_LIMIT)?;
+        let left = match step.end {
             Ok(_) => 0,
             Err(_) => self.vcpu.get_regs().map_err(host("read registers"))?.rcx,
         };
-        Ok(mips(u64::from(LOOPS).saturating_sub(left), elapsed))
+        Ok(mips(u64::from(LOOPS).saturating_sub(left), step.elapsed))
     }
 
-    /// Runs the guest from `rip` until it writes to the port, under a time limit; returns the byte.
-    fn step(&mut self, rip: u64, rcx: u64) -> Result<Result<u8, String>, HvError> {
+    /// Runs the guest from `rip` until it writes to the port, under a time limit.
+    fn step(&mut self, rip: u64, rcx: u64, limit: Duration) -> Result<Step, HvError> {
         let mut state = start();
         state.rip = rip;
         state.gpr[1] = rcx;
@@ -226,7 +251,7 @@ impl Guest {
         let watchdog = thread::Builder::new()
             .name("kvm-probe".to_owned())
             .spawn(move || {
-                if is_done.recv_timeout(STEP_LIMIT) == Err(RecvTimeoutError::Timeout) {
+                if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                     watched.kick();
                 }
             })
@@ -234,21 +259,23 @@ impl Guest {
                 request: "start the probe's watchdog",
                 source,
             })?;
-        let found = self.await_port();
+        let start = Instant::now();
+        let end = self.await_port(limit);
+        let elapsed = start.elapsed();
         drop(done);
         // The watchdog does nothing that can panic.
         drop(watchdog.join());
         kicker.take();
         kicker.leave();
-        Ok(found)
+        Ok(Step { end, elapsed })
     }
 
-    fn await_port(&mut self) -> Result<u8, String> {
+    fn await_port(&mut self, limit: Duration) -> Result<u8, String> {
         match self.vcpu.run() {
             Ok(VcpuExit::IoOut(PORT, [byte, ..])) => Ok(*byte),
             Ok(exit) => Err(format!("{exit:?}")),
             Err(error) if error.errno() == nix::libc::EINTR => {
-                Err(format!("not done after {} ms", STEP_LIMIT.as_millis()))
+                Err(format!("not done after {} ms", limit.as_millis()))
             }
             Err(error) => Err(error.to_string()),
         }
