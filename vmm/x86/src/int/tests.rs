@@ -2,6 +2,10 @@
 
 #![expect(unsafe_code, reason = "tests place programs in guest RAM")]
 
+mod bench;
+mod model;
+mod rows;
+
 use std::sync::Arc;
 
 use crate::bus::{Bus, Exit};
