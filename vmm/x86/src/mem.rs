@@ -5,6 +5,8 @@
     reason = "guest RAM is reached through host pointers that the TLB vouches for"
 )]
 
+mod sharing;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -465,23 +467,6 @@ impl Cpu {
         Ok(map.gpa)
     }
 
-    /// Makes sure that no CPU runs what was decoded from these bytes before they changed. Whoever decodes
-    /// them from now on waits until this CPU reads its mail, which is after the store.
-    fn make_room_in_code(&mut self, gpa: u64, len: u64) {
-        let (page, first) = (gpa >> 12, gpa & 0xfff);
-        let memory = std::sync::Arc::clone(&self.memory);
-        let last = first + len - 1;
-        while memory.code().announce_write(page, self.id, first, last) {
-            self.forget_code(page);
-            memory.code().forget(page, || {
-                let others = memory.mailboxes().iter().enumerate();
-                others
-                    .filter(|&(id, _)| id != self.id)
-                    .for_each(|(_, mailbox)| mailbox.post(page));
-            });
-        }
-    }
-
     fn write_phys<T: Word>(&mut self, gpa: u64, value: T, bytes: &[u8]) {
         match self
             .memory
@@ -577,46 +562,5 @@ impl Cpu {
         let done = self.write_slow(la, seg, class, change(old));
         drop(guard);
         done
-    }
-
-    /// Reads the mailbox: forgets traces and write permissions that others asked to give up.
-    pub(crate) fn read_mail(&mut self) {
-        while let Some(mail) = self.bell.take_mail() {
-            if mail.everything {
-                self.tlb.revoke_all_writes();
-                self.forget_all_code();
-            }
-            for page in mail.pages {
-                self.forget_code(page);
-                self.tlb.revoke_write(page);
-                self.memory.code().revoke_write(page, self.id);
-            }
-        }
-    }
-
-    /// Takes write permission for a page from all CPUs before this one decodes it.
-    pub(crate) fn revoke_writers(&mut self, page: u64, writers: u32) {
-        let mine = 1u32 << (self.id % 32);
-        if writers & mine != 0 {
-            self.tlb.revoke_write(page);
-            self.memory.code().revoke_write(page, self.id);
-        }
-        let memory = std::sync::Arc::clone(&self.memory);
-        for (id, mailbox) in memory.mailboxes().iter().enumerate() {
-            if id != self.id && writers & 1 << (id % 32) != 0 {
-                mailbox.post(page);
-                self.wait_for(mailbox);
-            }
-        }
-    }
-
-    /// Waits until a CPU has read its mail or is where it must read it before it goes on.
-    fn wait_for(&mut self, mailbox: &crate::memory::Attention) {
-        while mailbox.has_mail() && !mailbox.is_outside() {
-            if self.bell.has_mail() {
-                self.read_mail();
-            }
-            std::thread::yield_now();
-        }
     }
 }

@@ -100,8 +100,11 @@ impl Memory {
             let first = gpa.max(page << 12) & 0xfff;
             let last = (gpa + len_bytes as u64 - 1).min((page << 12) | 0xfff) & 0xfff;
             if self.code.overlaps(page, first, last) {
-                self.code
-                    .forget(page, || self.mailboxes.iter().for_each(|m| m.post(page)));
+                self.code.forget(page, || {
+                    self.mailboxes
+                        .iter()
+                        .for_each(|m| m.post(Letter::Forget(page)))
+                });
             }
         }
     }
@@ -130,13 +133,22 @@ pub struct Attention {
 
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
-    pub(crate) pages: Vec<u64>,
+    pub(crate) letters: Vec<Letter>,
     pub(crate) everything: bool,
 }
 
-/// More pages than this in a mailbox and the CPU drops all its traces and write permissions at once,
-/// which costs about as much as looking for that many pages.
-const MAIL_PAGES_MAX: usize = 256;
+/// What one CPU asks of another about a physical page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Letter {
+    /// Its code has changed: forget the traces. Permission to write goes with them.
+    Forget(u64),
+    /// It becomes code: give up permission to write. Traces of it stay good.
+    Revoke(u64),
+}
+
+/// More letters than this in a mailbox and the CPU drops all its traces and write permissions at once,
+/// which costs about as much as acting on that many.
+const LETTERS_MAX: usize = 256;
 
 impl Attention {
     /// Makes [`crate::Vcpu::run`] return [`crate::Exit::Kicked`] soon, now or at its next start.
@@ -161,11 +173,11 @@ impl Attention {
         self.word.fetch_and(!bits, Ordering::SeqCst) & bits
     }
 
-    /// Asks the CPU to forget traces of a page and its permission to write there.
-    pub(crate) fn post(&self, page: u64) {
+    /// Asks something of the CPU.
+    pub(crate) fn post(&self, letter: Letter) {
         let mut mail = self.lock();
-        if mail.pages.len() < MAIL_PAGES_MAX {
-            mail.pages.push(page);
+        if mail.letters.len() < LETTERS_MAX {
+            mail.letters.push(letter);
         } else {
             mail.everything = true;
         }
@@ -176,7 +188,7 @@ impl Attention {
     /// whoever waits for [`Attention::has_mail`] to fall knows that all mail was acted upon.
     pub(crate) fn take_mail(&self) -> Option<Mail> {
         let mut mail = self.lock();
-        if mail.pages.is_empty() && !mail.everything {
+        if mail.letters.is_empty() && !mail.everything {
             self.take(ask::MAIL);
             return None;
         }

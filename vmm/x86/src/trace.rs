@@ -184,8 +184,11 @@ impl Cpu {
             self.remember_jump(first);
             return Ok(first);
         }
+        let forgotten = self.traces.forgotten;
         let first = self.decode(la, gpa, TRACE_OPS_MAX)?;
-        self.remember_jump(first);
+        if self.traces.forgotten == forgotten {
+            self.remember_jump(first);
+        }
         Ok(first)
     }
 
@@ -278,19 +281,20 @@ impl Cpu {
             }
         }
         if most > 1 && self.traces.forgotten != forgotten {
-            self.look_again(start);
+            self.keep_one(start);
         } else if most > 1 {
             self.enter(gpa, start, second_page);
         }
         Ok(&raw const self.traces.arena[start])
     }
 
-    /// Puts a stale record in the place of a trace whose code may have changed while it was decoded: mail
-    /// about it was read when the trace was in no list yet.
-    fn look_again(&mut self, start: usize) {
-        self.traces.arena.truncate(start);
-        self.push(lower::fall_through(), 0, 0, 0);
-        self.traces.arena[start].make_stale();
+    /// Leaves one instruction of a trace whose code may have changed while it was decoded: mail about it was
+    /// read when the trace was in no list yet. That one is run, so that a CPU that keeps writing near the
+    /// code cannot stop this one.
+    fn keep_one(&mut self, start: usize) {
+        self.traces.arena.truncate(start + 1);
+        let first = self.traces.arena[start];
+        self.push(lower::fall_through(), usize::from(first.len), 0, 1);
     }
 
     /// Decodes one instruction; `None` when `bytes` end before it does. Bytes that are no instruction

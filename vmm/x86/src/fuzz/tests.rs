@@ -48,7 +48,7 @@ fn case(seed: u64) -> Vec<u8> {
     let mut data = numbers.bytes(HEADER_BYTES);
     let bits = [16, 32, 64][numbers.next() as usize % 3];
     for _ in 0..numbers.next() % 64 {
-        if numbers.next() % 16 == 0 {
+        if numbers.next().is_multiple_of(16) {
             let len = numbers.next() as usize % 8;
             data.extend(numbers.bytes(len));
         } else {
@@ -70,7 +70,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn arbitrary_code_neither_panics_nor_escapes() {
     let first = number("FERROVIRT_FUZZ_FIRST", 0);
     let mut slowest = (0, first);
-    for seed in first..first + number("FERROVIRT_FUZZ_CASES", 2_000) {
+    for seed in first..first + number("FERROVIRT_FUZZ_CASES", 1_500) {
         let data = case(seed);
         let start = std::time::Instant::now();
         if let Err(panic) = std::panic::catch_unwind(|| run(&data)) {

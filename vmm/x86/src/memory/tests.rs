@@ -8,6 +8,7 @@ use std::thread;
 use crate::bus::Exit;
 use crate::cpu::{Mode, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Vcpu};
 use crate::dispatch::tests::{Empty, Ram};
+use crate::memory::Letter;
 
 /// Bytes of a program at most.
 const PROGRAM_BYTES: usize = 192;
@@ -235,27 +236,39 @@ unsafe extern "C" fn live_in_page() {
     )
 }
 
+/// Three CPUs of `cpus` run and write one page, `distance` bytes apart.
+fn share_a_page(ids: [usize; 3], cpus: usize, distance: u64) {
+    const ROUNDS: u64 = 3_000;
+    let ram = Ram::shared(RAM_BYTES, cpus);
+    let part = |n: usize| MIXED + distance * n as u64;
+    let start = |(n, id)| {
+        ram.write(part(n), &PATCHED);
+        let mut vcpu = cpu(&ram, id, live_in_page, ROUNDS);
+        vcpu.cpu.regs[RBX] = part(n) - MIXED;
+        vcpu.cpu.regs[RDI] = MIXED + 0x800;
+        vcpu
+    };
+    let done = run(ids.into_iter().enumerate().map(start).collect());
+    for (n, vcpu) in done.iter().enumerate() {
+        assert_eq!(vcpu.cpu.regs[8], 0, "stale calls of CPU {}", ids[n]);
+        assert_eq!(vcpu.cpu.regs[9], 0, "lost stores of CPU {}", ids[n]);
+        let count = word(&ram, part(n) + 24);
+        assert_eq!(count, ROUNDS, "increments of CPU {}", ids[n]);
+    }
+    assert_eq!(word(&ram, MIXED + 0x800), 3 * ROUNDS);
+}
+
 #[test]
 fn cpus_share_a_page_as_code_and_as_data() {
-    const ROUNDS: u64 = 3_000;
     // The chunks of the code map are 128 bytes: once apart, once the same for all.
-    for distance in [0x100, 0x20] {
-        let ram = Ram::shared(RAM_BYTES, 3);
-        let mut cpus = Vec::new();
-        for id in 0..3 {
-            ram.write(MIXED + distance * id as u64, &PATCHED);
-            cpus.push(cpu(&ram, id, live_in_page, ROUNDS));
-            cpus[id].cpu.regs[RBX] = distance * id as u64;
-            cpus[id].cpu.regs[RDI] = MIXED + 0x800;
-        }
-        for (id, done) in run(cpus).iter().enumerate() {
-            assert_eq!(done.cpu.regs[8], 0, "stale calls of CPU {id}");
-            assert_eq!(done.cpu.regs[9], 0, "lost stores of CPU {id}");
-            let count = word(&ram, MIXED + distance * id as u64 + 24);
-            assert_eq!(count, ROUNDS, "increments of CPU {id}");
-        }
-        assert_eq!(word(&ram, MIXED + 0x800), 3 * ROUNDS);
-    }
+    share_a_page([0, 1, 2], 3, 0x100);
+    share_a_page([0, 1, 2], 3, 0x20);
+}
+
+#[test]
+fn cpus_that_share_a_bit_of_the_code_map_share_a_page() {
+    share_a_page([0, 32, 63], 64, 0x100);
+    share_a_page([0, 32, 63], 64, 0x20);
 }
 
 #[test]
@@ -332,12 +345,12 @@ fn a_kick_or_mail_reaches_a_cpu_that_is_not_running() {
     let ram = Ram::shared(RAM_BYTES, 2);
     let mut halted = cpu(&ram, 0, count, 1);
     ram.memory().attention(0).kick();
-    ram.memory().attention(0).post(MIXED >> 12);
+    ram.memory().attention(0).post(Letter::Forget(MIXED >> 12));
     assert_eq!(halted.run(&mut Empty), Exit::Kicked);
     assert!(!ram.memory().attention(0).has_mail());
     assert_eq!(halted.run(&mut Empty), Exit::Halt);
     // Nobody waits for a CPU that is outside, though it has touched the page.
     let waits = cpu(&ram, 1, count, 1);
-    ram.memory().attention(0).post(DATA >> 12);
+    ram.memory().attention(0).post(Letter::Forget(DATA >> 12));
     run(vec![waits]);
 }
