@@ -193,6 +193,8 @@ pub(crate) struct Cpu {
     pub(crate) dr7: u64,
     /// DR6 bits of debug conditions met by the running instruction.
     pub(crate) pending_debug: u64,
+    /// PAUSEs executed, modulo the range.
+    pub(crate) pauses: u32,
     /// The board had an interrupt when IF or the shadow held it off.
     pub(crate) interrupt_waiting: bool,
     pub(crate) msr: Msrs,
@@ -321,6 +323,7 @@ impl Vcpu {
             dr6: 0xffff_0ff0,
             dr7: 0x400,
             pending_debug: 0,
+            pauses: 0,
             interrupt_waiting: false,
             msr: Msrs::default(),
             tsc_offset: 0,

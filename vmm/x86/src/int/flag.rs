@@ -66,9 +66,16 @@ fn fence(_cpu: &mut Cpu, _op: &Op) -> Done {
     Ok(())
 }
 
+/// A CPU that executes this many PAUSEs is waiting for longer than a short critical section takes, and
+/// lets another thread have the processor: it may be the one waited for.
+const PAUSES_TO_YIELD: u32 = 64;
+
 /// PAUSE: the guest spins, perhaps for a CPU that this thread keeps from running.
-fn pause(_cpu: &mut Cpu, _op: &Op) -> Done {
-    std::hint::spin_loop();
+fn pause(cpu: &mut Cpu, _op: &Op) -> Done {
+    cpu.pauses = cpu.pauses.wrapping_add(1);
+    if cpu.pauses.is_multiple_of(PAUSES_TO_YIELD) && cpu.memory.mailboxes().len() > 1 {
+        std::thread::yield_now();
+    }
     Ok(())
 }
 
@@ -109,7 +116,7 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
         Mnemonic::Std => then_next(set_direction),
         Mnemonic::Salc => then_next(spread_carry),
         Mnemonic::Mfence | Mnemonic::Sfence => then_next(fence),
-        Mnemonic::Pause => then_next(pause),
+        Mnemonic::Pause => called::then_next(pause),
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => {
             op.set_memory(insn, mode.bits);
             called::then_next(touch)
