@@ -103,7 +103,7 @@ impl Memory {
                 self.code.forget(page, || {
                     self.mailboxes
                         .iter()
-                        .for_each(|m| m.post(Letter::Forget(page)))
+                        .for_each(|m| m.post(Letter::Forget(page)));
                 });
             }
         }

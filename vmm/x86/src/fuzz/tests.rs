@@ -70,7 +70,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn arbitrary_code_neither_panics_nor_escapes() {
     let first = number("FERROVIRT_FUZZ_FIRST", 0);
     let mut slowest = (0, first);
-    for seed in first..first + number("FERROVIRT_FUZZ_CASES", 1_500) {
+    for seed in first..first + number("FERROVIRT_FUZZ_CASES", 1_000) {
         let data = case(seed);
         let start = std::time::Instant::now();
         if let Err(panic) = std::panic::catch_unwind(|| run(&data)) {

@@ -82,8 +82,11 @@ unsafe extern "C" fn count() {
         "lock cmpxchg16b [rdi + 32]",
         "jne 4b",
         "mov rdx, r8",
-        // Across a cache line, too.
+        // Across cache lines, too, but seldom: that stops all other processors.
+        "test dl, dl",
+        "jne 5f",
         "lock add dword ptr [rdi + 126], 1",
+        "5:",
         "dec rdx",
         "jne 2b",
         "hlt",
@@ -99,7 +102,8 @@ fn locked_instructions_lose_no_update() {
         assert_eq!(word(&ram, DATA + at), 3 * ROUNDS, "counter at {at}");
     }
     assert_eq!(word(&ram, DATA + 40), 9 * ROUNDS);
-    assert_eq!(u32::from_le_bytes(ram.read(DATA + 126)), 3 * ROUNDS as u32);
+    let across = u32::from_le_bytes(ram.read(DATA + 126));
+    assert_eq!(across, 3 * (ROUNDS / 256) as u32);
 }
 
 /// Takes a lock at RDI, adds to two plain counters, gives it back; RDX times.
