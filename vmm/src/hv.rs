@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use devices::clock::MachineClock;
 use devices::ioapic::RouteListener;
-use devices::{MsiSink, SavedDevice, Wake};
+use devices::{MsiMessage, MsiSink, SavedDevice, Wake};
 use vmm_sys_util::eventfd::EventFd;
 pub use x86::CpuState;
 
@@ -182,6 +182,16 @@ pub trait Vm: Send + Sync {
         Ok(())
     }
 
+    /// Binds `event` to a message-signalled interrupt, which the back end then sends by itself whenever somebody, be it
+    /// another process or the kernel, signals the event. Back ends that cannot give `None`: their callers wait for the
+    /// event and use [`Vm::msi_sink`].
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn bind_msi(&self, _event: &EventFd) -> Result<Option<Box<dyn MsiEvent>>, HvError> {
+        Ok(None)
+    }
+
     /// Starts or stops noting which pages vCPUs write; tells whether the back end can.
     ///
     /// # Errors
@@ -204,6 +214,16 @@ pub trait Vm: Send + Sync {
 
     /// Lets guest time go on after the machine's clock stood still. No vCPU runs.
     fn resumed(&self) {}
+}
+
+/// An event that [`Vm::bind_msi`] bound; dropping it undoes the binding.
+pub trait MsiEvent: Send + Sync {
+    /// Sends `message` on each event from now on. Under `None`, which is how it starts and what a masked vector wants,
+    /// events stay in their counter, and are sent as one when there is a message again.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn set_message(&self, message: Option<MsiMessage>) -> Result<(), HvError>;
 }
 
 /// Why [`Vcpu::run`] returned.

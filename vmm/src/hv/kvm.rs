@@ -10,17 +10,17 @@ mod cpuid;
 mod kick;
 pub mod probe;
 mod registers;
+mod routes;
 mod vcpu;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use devices::clock::MachineClock;
-use devices::ioapic::{PINS, RouteListener};
+use devices::ioapic::RouteListener;
 use devices::{MsiMessage, MsiSink, Wake};
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY,
-    KvmIrqRouting, kvm_clock_data, kvm_enable_cap, kvm_irq_routing_entry,
-    kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_msi, kvm_msi, kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_clock_data,
+    kvm_enable_cap, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{
     Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch,
@@ -30,8 +30,9 @@ use vmm_sys_util::eventfd::EventFd;
 use x86::cpuid::{CpuModel, Topology};
 
 use self::kick::Kicker;
+use self::routes::Routes;
 use self::vcpu::KvmVcpu;
-use super::{Board, DirtyPages, HvError, Hypervisor, Vcpu, Vm, VmSetup};
+use super::{Board, DirtyPages, HvError, Hypervisor, MsiEvent, Vcpu, Vm, VmSetup};
 use crate::hv::soft::model;
 use crate::memory::Ram;
 
@@ -104,10 +105,7 @@ impl Hypervisor for Kvm {
             .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
             .map_err(host("read the CPUID that KVM supports"))?;
         Ok(Arc::new(KvmVm {
-            routes: Arc::new(Routes {
-                fd: Arc::clone(&fd),
-                pins: Mutex::new([None; PINS]),
-            }),
+            routes: Arc::new(Routes::new(Arc::clone(&fd))),
             fd,
             model: model::configured(setup.cpus)?,
             topology: model::topology(setup.cpus),
@@ -159,8 +157,8 @@ fn map_ram(fd: &VmFd, ram: &Ram, flags: u32) -> Result<(), HvError> {
             memory_size: range.len_bytes,
             userspace_addr: host_address.addr() as u64,
         };
-        // SAFETY: the mapping is as long as the slot says, and the VM keeps a `Ram` as long as it
-        // lives, so that the mapping outlives the slot.
+        // SAFETY: the mapping is as long as the slot says, and the VM and each of its vCPUs keep a
+        // `Ram` as long as they live, so that the mapping outlives the slot's users.
         unsafe { fd.set_user_memory_region(region) }.map_err(host("map guest RAM"))?;
     }
     Ok(())
@@ -207,49 +205,6 @@ impl MsiSink for Messages {
     }
 }
 
-/// Tells the kernel the I/O APIC's messages, so that it reports the end of level-triggered ones.
-struct Routes {
-    fd: Arc<VmFd>,
-    pins: Mutex<[Option<MsiMessage>; PINS]>,
-}
-
-impl RouteListener for Routes {
-    fn route_changed(&self, pin: usize, route: Option<MsiMessage>) {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(slot) = pins.get_mut(pin) else {
-            return;
-        };
-        *slot = route;
-        let entries: Vec<_> = (0..)
-            .zip(pins.iter())
-            .filter_map(|(gsi, route)| Some(routing_entry(gsi, (*route)?)))
-            .collect();
-        let set = KvmIrqRouting::from_entries(&entries)
-            .map_err(|error| tracing::error!(%error, "the interrupt routes are too many"))
-            .map(|routing| self.fd.set_gsi_routing(&routing));
-        if let Ok(Err(error)) = set {
-            tracing::error!(%error, "KVM refused the interrupt routes");
-        }
-    }
-}
-
-fn routing_entry(gsi: u32, msi: MsiMessage) -> kvm_irq_routing_entry {
-    let (address_lo, address_hi) = halves(msi.address);
-    kvm_irq_routing_entry {
-        gsi,
-        type_: KVM_IRQ_ROUTING_MSI,
-        u: kvm_irq_routing_entry__bindgen_ty_1 {
-            msi: kvm_irq_routing_msi {
-                address_lo,
-                address_hi,
-                data: msi.data,
-                ..kvm_irq_routing_msi::default()
-            },
-        },
-        ..kvm_irq_routing_entry::default()
-    }
-}
-
 /// Makes the boot processor look at the PIC.
 struct Intr(Arc<OnceLock<Arc<Kicker>>>);
 
@@ -284,7 +239,7 @@ impl Vm for KvmVm {
             .map_err(host("create a vCPU"))?;
         let cpuid = cpuid::table(&self.model, &self.topology, apic_id, &self.supported, &fd)?;
         fd.set_cpuid2(&cpuid).map_err(host("set CPUID"))?;
-        let vcpu = KvmVcpu::new(id, fd, board)?;
+        let vcpu = KvmVcpu::new(id, fd, board, self.ram.clone())?;
         if id == 0 {
             self.boot_kick.get_or_init(|| vcpu.kicker_handle());
         }
@@ -314,6 +269,10 @@ impl Vm for KvmVm {
         self.fd
             .unregister_ioevent(event, &IoEventAddress::Mmio(gpa), NoDatamatch)
             .map_err(host("unregister a notification"))
+    }
+
+    fn bind_msi(&self, event: &EventFd) -> Result<Option<Box<dyn MsiEvent>>, HvError> {
+        Routes::bind(&self.routes, event).map(Some)
     }
 
     fn set_dirty_log(&self, on: bool) -> Result<bool, HvError> {

@@ -80,11 +80,25 @@ impl Kicker {
 
     /// Takes the request to return to the machine, and lets the vCPU run again.
     pub(super) fn take(&self) -> bool {
+        self.release();
+        self.kicked.swap(false, Ordering::SeqCst)
+    }
+
+    /// Keeps the vCPU from entering the guest: it only finishes what it has begun.
+    pub(super) fn hold(&self) {
+        self.flag(1);
+    }
+
+    /// Undoes [`Kicker::hold`].
+    pub(super) fn release(&self) {
+        self.flag(0);
+    }
+
+    fn flag(&self, value: u8) {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(target) = target.as_ref() {
-            set_flag(target, 0);
+            set_flag(target, value);
         }
-        self.kicked.swap(false, Ordering::SeqCst)
     }
 
     /// Makes the vCPU leave the guest and look at the PIC.

@@ -22,6 +22,7 @@ use x86::CpuState;
 use super::kick::Kicker;
 use super::{host, registers};
 use crate::hv::{Board, HvError, Kick, Vcpu, VcpuExit, VcpuState};
+use crate::memory::Ram;
 
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
@@ -31,6 +32,8 @@ const APIC_KIND: &str = "kvm-lapic";
 const APIC_VERSION: u32 = 1;
 /// KVM_SYSTEM_EVENT_RESET.
 const EVENT_RESET: u32 = 2;
+/// KVM splits the access of an instruction into no more than these.
+const ACCESSES_MAX: usize = 4;
 const XSAVE_BYTES: usize = 576;
 
 /// The saved form of the kernel's local APIC: its register page and base.
@@ -48,6 +51,8 @@ pub(super) struct KvmVcpu {
     kicker: Arc<Kicker>,
     /// The local APIC after power-on.
     fresh_apic: kvm_lapic_state,
+    /// Keeps the mappings that the guest runs in, should the VM go first.
+    _ram: Ram,
 }
 
 impl Drop for KvmVcpu {
@@ -63,7 +68,12 @@ enum Port {
 }
 
 impl KvmVcpu {
-    pub(super) fn new(id: u32, mut fd: VcpuFd, board: Arc<dyn Board>) -> Result<Self, HvError> {
+    pub(super) fn new(
+        id: u32,
+        mut fd: VcpuFd,
+        board: Arc<dyn Board>,
+        ram: Ram,
+    ) -> Result<Self, HvError> {
         let kicker = Kicker::new(&mut fd);
         let fresh_apic = fd.get_lapic().map_err(host("read a local APIC"))?;
         Ok(Self {
@@ -72,6 +82,7 @@ impl KvmVcpu {
             board,
             kicker,
             fresh_apic,
+            _ram: ram,
         })
     }
 
@@ -103,6 +114,18 @@ impl KvmVcpu {
                 source: io::Error::last_os_error(),
             });
         }
+        Ok(())
+    }
+
+    /// Lets KVM finish the instruction whose access was served last, and runs nothing else: registers are whole only
+    /// then.
+    fn finish_access(&mut self) -> Result<(), HvError> {
+        for _ in 0..ACCESSES_MAX {
+            self.kicker.hold();
+            // Without an access to finish this is over at once.
+            self.run_once()?;
+        }
+        self.kicker.release();
         Ok(())
     }
 
@@ -281,6 +304,7 @@ impl Vcpu for KvmVcpu {
         self.kicker.enter();
         loop {
             if self.kicker.take() {
+                self.finish_access()?;
                 return Ok(VcpuExit::Kicked);
             }
             self.offer_pic()?;
