@@ -49,6 +49,42 @@ pub fn optional_tool(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// Finds the newest program of a crate's own tests that has a test of this name; says so when there is none, which only
+/// happens where the tests of this crate were built alone.
+#[must_use]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test must say so where its reader looks"
+)]
+pub fn unit_tests(krate: &str, test: &str) -> Option<PathBuf> {
+    let found = newest_first(&format!("{krate}-")).into_iter().find(|path| {
+        let listed = Command::new(path).args(["--list", test]).output();
+        listed.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).contains(test))
+    });
+    if found.is_none() {
+        eprintln!("skipped: {test}: the tests of {krate} are not built");
+    }
+    found
+}
+
+/// The programs beside the running test whose names start so.
+fn newest_first(prefix: &str) -> Vec<PathBuf> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let entries = own.parent().and_then(|folder| folder.read_dir().ok());
+    let mut found: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let named = path.file_name()?.to_str()?.starts_with(prefix);
+            let time = path.metadata().ok()?.modified().ok()?;
+            (named && path.extension().is_none()).then_some((time, path))
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
 fn candidates() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("FERROVIRT_PROGRAMS")
         .map(PathBuf::from)
