@@ -125,12 +125,13 @@ fn count_down<T: Width, const KIND: u8>(cpu: &mut Cpu, _op: &Op) -> Done<bool> {
 
 /// The same with a 16-bit target outside 16-bit code.
 fn count_down_short<T: Width, const KIND: u8>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+    let before = cpu.regs[RCX];
     let rip = if count_down::<T, KIND>(cpu, op)? {
         cpu.short_target(op)
     } else {
         cpu.rip_after(op)
     };
-    cpu.near_target(rip)
+    cpu.near_target(rip).inspect_err(|_| cpu.regs[RCX] = before)
 }
 
 const CX: u8 = RCX as u8 * 8;

@@ -3,8 +3,13 @@
 #![expect(unsafe_code, reason = "tests place programs in guest RAM")]
 
 mod bench;
+mod branches;
+mod conditions;
 mod model;
+mod moves;
 mod rows;
+mod stacks;
+mod strings;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@
 //! - undefined: flags that are not compared.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::bench::{Bench, Form, Stop};
 use crate::cpu::rflags;
@@ -172,12 +173,20 @@ fn check(bench: &mut Bench, row: &str) {
     }
 }
 
-/// Runs every row of a table; empty lines and those that start with `//` are for the reader.
+/// Runs every row of a table and names all that fail; empty lines and those that start with `//` are for
+/// the reader.
 pub(super) fn check_all(table: &str) {
     let mut bench = Bench::new();
+    let mut failed = Vec::new();
     for row in table.lines().map(str::trim) {
-        if !row.is_empty() && !row.starts_with("//") {
-            check(&mut bench, row);
+        if row.is_empty() || row.starts_with("//") {
+            continue;
+        }
+        let run = AssertUnwindSafe(|| check(&mut bench, row));
+        if catch_unwind(run).is_err() {
+            failed.push(row);
+            bench = Bench::new();
         }
     }
+    assert!(failed.is_empty(), "{failed:#?}");
 }
