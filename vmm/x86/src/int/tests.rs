@@ -7,7 +7,9 @@ mod branches;
 mod conditions;
 mod model;
 mod moves;
+mod products;
 mod rows;
+mod scans;
 mod stacks;
 mod strings;
 

@@ -2,44 +2,43 @@
 
 use super::bench::{Bench, Form, Stop};
 use crate::cpu::rflags::{AF, CF, OF, PF, SF, STATUS, ZF};
-use crate::fault::Fault;
 
-const WIDTHS: [u32; 4] = [8, 16, 32, 64];
+pub(super) const WIDTHS: [u32; 4] = [8, 16, 32, 64];
 /// What registers hold besides their operands.
-const JUNK: u64 = 0x5a5a_a5a5_c3c3_3c3c;
+pub(super) const JUNK: u64 = 0x5a5a_a5a5_c3c3_3c3c;
 /// Where operands in memory are.
-const CELL: u64 = 0x2000;
-const RAX: usize = 0;
-const RCX: usize = 1;
-const RDX: usize = 2;
-const RBX: usize = 3;
+pub(super) const CELL: u64 = 0x2000;
+pub(super) const RAX: usize = 0;
+pub(super) const RCX: usize = 1;
+pub(super) const RDX: usize = 2;
+pub(super) const RBX: usize = 3;
 
-fn ones(width: u32) -> u64 {
+pub(super) fn ones(width: u32) -> u64 {
     u64::MAX >> (64 - width)
 }
 
-fn bit(value: u64, n: u32) -> bool {
+pub(super) fn bit(value: u64, n: u32) -> bool {
     value >> n & 1 == 1
 }
 
-fn when(set: bool, flag: u64) -> u64 {
+pub(super) fn when(set: bool, flag: u64) -> u64 {
     if set { flag } else { 0 }
 }
 
-fn sign_zero_parity(value: u64, width: u32) -> u64 {
+pub(super) fn sign_zero_parity(value: u64, width: u32) -> u64 {
     let odd = (0..8).fold(false, |odd, n| odd ^ bit(value, n));
     when(bit(value, width - 1), SF) | when(value & ones(width) == 0, ZF) | when(!odd, PF)
 }
 
 /// A result, its flags, and which of the flags are defined.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
-    value: u64,
-    flags: u64,
-    defined: u64,
+pub(super) struct Answer {
+    pub(super) value: u64,
+    pub(super) flags: u64,
+    pub(super) defined: u64,
 }
 
-fn answer(value: u64, flags: u64) -> Answer {
+pub(super) fn answer(value: u64, flags: u64) -> Answer {
     Answer {
         value,
         flags,
@@ -48,7 +47,7 @@ fn answer(value: u64, flags: u64) -> Answer {
 }
 
 /// Sum by a chain of full adders, with the carries that the flags come from.
-fn adder(a: u64, b: u64, carry: bool, width: u32, borrows: bool) -> Answer {
+pub(super) fn adder(a: u64, b: u64, carry: bool, width: u32, borrows: bool) -> Answer {
     let (mut carry, mut into_sign, mut half, mut sum) = (carry, false, false, 0);
     for n in 0..width {
         let (x, y) = (bit(a, n), bit(b, n));
@@ -66,11 +65,11 @@ fn adder(a: u64, b: u64, carry: bool, width: u32, borrows: bool) -> Answer {
     answer(sum, flags)
 }
 
-fn subtract(a: u64, b: u64, borrow: bool, width: u32) -> Answer {
+pub(super) fn subtract(a: u64, b: u64, borrow: bool, width: u32) -> Answer {
     adder(a, !b, !borrow, width, true)
 }
 
-fn logic(value: u64, width: u32) -> Answer {
+pub(super) fn logic(value: u64, width: u32) -> Answer {
     Answer {
         value: value & ones(width),
         flags: sign_zero_parity(value & ones(width), width),
@@ -79,7 +78,7 @@ fn logic(value: u64, width: u32) -> Answer {
 }
 
 /// A two-operand operation: its number in the opcode map (SDM vol. 2 appendix A).
-fn binary(row: u8, a: u64, b: u64, carry: bool, width: u32) -> Answer {
+pub(super) fn binary(row: u8, a: u64, b: u64, carry: bool, width: u32) -> Answer {
     match row {
         0 => adder(a, b, false, width, false),
         1 => logic(a | b, width),
@@ -91,15 +90,15 @@ fn binary(row: u8, a: u64, b: u64, carry: bool, width: u32) -> Answer {
     }
 }
 
-const CMP: u8 = 7;
-const TEST: u8 = 8;
+pub(super) const CMP: u8 = 7;
+pub(super) const TEST: u8 = 8;
 
-fn writes(row: u8) -> bool {
+pub(super) fn writes(row: u8) -> bool {
     row != CMP && row != TEST
 }
 
 /// Values where carries, signs and halves change.
-fn edges(width: u32) -> Vec<u64> {
+pub(super) fn edges(width: u32) -> Vec<u64> {
     let top = 1u64 << (width - 1);
     let values = [
         0,
@@ -116,12 +115,12 @@ fn edges(width: u32) -> Vec<u64> {
 }
 
 /// The modes that have operands of a width.
-fn modes(width: u32) -> &'static [u8] {
+pub(super) fn modes(width: u32) -> &'static [u8] {
     if width == 64 { &[64] } else { &[16, 32, 64] }
 }
 
 /// Prefixes that give an operand size.
-fn size_prefix(bits: u8, width: u32) -> &'static [u8] {
+pub(super) fn size_prefix(bits: u8, width: u32) -> &'static [u8] {
     match (bits, width) {
         (_, 64) => &[0x48],
         (16, 32) | (32 | 64, 16) => &[0x66],
@@ -130,7 +129,7 @@ fn size_prefix(bits: u8, width: u32) -> &'static [u8] {
 }
 
 /// An instruction with prefixes for its width, whose opcode has the width in its lowest bit.
-fn sized(bits: u8, width: u32, before: &[u8], opcode: &[u8], after: &[u8]) -> Vec<u8> {
+pub(super) fn sized(bits: u8, width: u32, before: &[u8], opcode: &[u8], after: &[u8]) -> Vec<u8> {
     let mut code = before.to_vec();
     code.extend(size_prefix(bits, width));
     code.extend(opcode);
@@ -140,16 +139,16 @@ fn sized(bits: u8, width: u32, before: &[u8], opcode: &[u8], after: &[u8]) -> Ve
 }
 
 /// Without a width in the opcode.
-fn words(bits: u8, width: u32, before: &[u8], code: &[u8]) -> Vec<u8> {
+pub(super) fn words(bits: u8, width: u32, before: &[u8], code: &[u8]) -> Vec<u8> {
     [before, size_prefix(bits, width), code].concat()
 }
 
-fn junk(bits: u8) -> u64 {
+pub(super) fn junk(bits: u8) -> u64 {
     if bits == 64 { JUNK } else { JUNK & 0xffff_ffff }
 }
 
 /// A register after a write of `width` bits to it.
-fn merged(old: u64, value: u64, width: u32) -> u64 {
+pub(super) fn merged(old: u64, value: u64, width: u32) -> u64 {
     match width {
         32 => value,
         _ => old & !ones(width) | value & ones(width),
@@ -157,23 +156,23 @@ fn merged(old: u64, value: u64, width: u32) -> u64 {
 }
 
 /// ModRM of `[RBX]` with register field `reg`, which is `[BX]` in 16-bit code.
-fn at_bx(bits: u8, reg: u8) -> u8 {
+pub(super) fn at_bx(bits: u8, reg: u8) -> u8 {
     reg << 3 | if bits == 16 { 7 } else { 3 }
 }
 
-fn immediate(value: u64, width: u32) -> Vec<u8> {
+pub(super) fn immediate(value: u64, width: u32) -> Vec<u8> {
     value.to_le_bytes()[..(width.min(32) / 8) as usize].to_vec()
 }
 
 /// Operands in registers and memory, as bits of the width; the rest of the registers is junk.
-struct Inputs {
-    registers: Vec<(usize, u64)>,
-    cell: Option<u64>,
-    flags: u64,
+pub(super) struct Inputs {
+    pub(super) registers: Vec<(usize, u64)>,
+    pub(super) cell: Option<u64>,
+    pub(super) flags: u64,
 }
 
 /// Runs a form; gives the registers before and after it.
-fn go(
+pub(super) fn go(
     bench: &mut Bench,
     form: Form,
     bits: u8,
@@ -198,24 +197,24 @@ fn go(
     (before, first_four(bench.cpu().regs), stop)
 }
 
-fn first_four(regs: [u64; 18]) -> [u64; 4] {
+pub(super) fn first_four(regs: [u64; 18]) -> [u64; 4] {
     [regs[0], regs[1], regs[2], regs[3]]
 }
 
-fn cell(bench: &Bench, width: u32) -> u64 {
+pub(super) fn cell(bench: &Bench, width: u32) -> u64 {
     u64::from_le_bytes(bench.ram.read(CELL)) & ones(width)
 }
 
 /// Where the first operand of a form is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
     Register(usize),
     Memory,
 }
 
 /// Checks one run of a form whose first operand is also its target.
 #[expect(clippy::too_many_arguments, reason = "a row of a table")]
-fn expect(
+pub(super) fn expect(
     bench: &mut Bench,
     form: Form,
     (bits, width): (u8, u32),
@@ -249,7 +248,7 @@ fn expect(
 }
 
 /// `op r/m, r`, `op r, r/m`, `op m, r` and with LOCK.
-fn binary_forms(row: u8, bits: u8, width: u32) -> Vec<(Vec<u8>, First)> {
+pub(super) fn binary_forms(row: u8, bits: u8, width: u32) -> Vec<(Vec<u8>, First)> {
     let opcode = if row == TEST { 0x84 } else { row << 3 };
     let memory = sized(bits, width, &[], &[opcode], &[at_bx(bits, 2)]);
     let mut forms = vec![
@@ -310,7 +309,7 @@ fn two_operand_arithmetic_follows_a_chain_of_full_adders() {
     }
 }
 
-fn pairs(width: u32) -> Vec<(u64, u64)> {
+pub(super) fn pairs(width: u32) -> Vec<(u64, u64)> {
     let values = edges(width);
     values
         .iter()
@@ -383,7 +382,7 @@ fn immediates_are_sign_extended_to_the_operand() {
 }
 
 /// INC DEC NOT NEG: opcode and ModRM register field.
-fn unary(kind: u8, a: u64, flags: u64, width: u32) -> Answer {
+pub(super) fn unary(kind: u8, a: u64, flags: u64, width: u32) -> Answer {
     let carry = flags & CF;
     match kind {
         0 => {
@@ -448,7 +447,7 @@ fn one_operand_arithmetic_keeps_the_flags_it_must() {
 }
 
 /// A shift or rotate, one place at a time; the number is that of the ModRM register field.
-fn shifted(kind: u8, a: u64, count: u32, flags: u64, width: u32) -> Answer {
+pub(super) fn shifted(kind: u8, a: u64, count: u32, flags: u64, width: u32) -> Answer {
     let count = count & if width == 64 { 63 } else { 31 };
     if count == 0 {
         return answer(a, flags);
@@ -491,7 +490,7 @@ fn shifted(kind: u8, a: u64, count: u32, flags: u64, width: u32) -> Answer {
     }
 }
 
-const COUNTS: [u32; 20] = [
+pub(super) const COUNTS: [u32; 20] = [
     0, 1, 2, 7, 8, 9, 10, 15, 16, 17, 18, 24, 27, 31, 32, 33, 40, 63, 64, 255,
 ];
 
@@ -557,7 +556,14 @@ fn shifts_and_rotates_go_one_place_at_a_time() {
 }
 
 /// SHLD or SHRD, one place at a time.
-fn double(left: bool, a: u64, b: u64, count: u32, flags: u64, width: u32) -> Option<Answer> {
+pub(super) fn double(
+    left: bool,
+    a: u64,
+    b: u64,
+    count: u32,
+    flags: u64,
+    width: u32,
+) -> Option<Answer> {
     let count = count & if width == 64 { 63 } else { 31 };
     if count == 0 {
         return Some(answer(a, flags));
@@ -632,426 +638,6 @@ fn double_shifts_take_bits_from_the_second_operand() {
                     );
                 }
             }
-        }
-    }
-}
-
-/// Product by shifting and adding.
-fn product(a: u64, b: u64, width: u32) -> u128 {
-    (0..width)
-        .filter(|n| bit(b, *n))
-        .map(|n| u128::from(a) << n)
-        .fold(0, u128::wrapping_add)
-}
-
-fn negative(value: u64, width: u32) -> bool {
-    bit(value, width - 1)
-}
-
-fn magnitude(value: u64, width: u32) -> u64 {
-    if negative(value, width) {
-        (!value).wrapping_add(1) & ones(width)
-    } else {
-        value
-    }
-}
-
-fn signed_product(a: u64, b: u64, width: u32) -> u128 {
-    let size = product(magnitude(a, width), magnitude(b, width), width);
-    if negative(a, width) == negative(b, width) {
-        size
-    } else {
-        (!size).wrapping_add(1)
-    }
-}
-
-/// Low and high half, and whether the high half says something.
-fn halves(product: u128, width: u32, signed: bool) -> (u64, u64, bool) {
-    let low = product as u64 & ones(width);
-    let high = (product >> width) as u64 & ones(width);
-    let rest = if signed && negative(low, width) {
-        ones(width)
-    } else {
-        0
-    };
-    (low, high, high != rest)
-}
-
-#[test]
-fn products_are_sums_of_shifted_operands() {
-    let mut bench = Bench::new();
-    for width in WIDTHS {
-        for (&bits, signed) in modes(width).iter().flat_map(|b| [(b, false), (b, true)]) {
-            let kind = if signed { 5 } else { 4 };
-            let code = sized(bits, width, &[], &[0xf6], &[0xc1 | kind << 3]);
-            let form = bench.form(bits, &code);
-            for (a, b) in pairs(width) {
-                let whole = if signed {
-                    signed_product(a, b, width)
-                } else {
-                    product(a, b, width)
-                };
-                let (low, high, big) = halves(whole, width, signed);
-                let inputs = Inputs {
-                    registers: vec![(RAX, a), (RCX, b)],
-                    cell: None,
-                    flags: 0,
-                };
-                let (mut regs, after, stop) = go(&mut bench, form, bits, width, &inputs);
-                if width == 8 {
-                    regs[RAX] = merged(regs[RAX], high << 8 | low, 16);
-                } else {
-                    regs[RAX] = merged(regs[RAX], low, width);
-                    regs[RDX] = merged(regs[RDX], high, width);
-                }
-                assert_eq!(
-                    (stop, after),
-                    (Stop::Next, regs),
-                    "{a:x} * {b:x} {code:02x?}"
-                );
-                assert_eq!(
-                    bench.status() & (CF | OF),
-                    when(big, CF | OF),
-                    "{a:x} * {b:x} {code:02x?}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn products_with_a_target_keep_the_low_half() {
-    let mut bench = Bench::new();
-    for width in [16, 32, 64] {
-        for &bits in modes(width) {
-            let two = bench.form(bits, &words(bits, width, &[], &[0x0f, 0xaf, 0xd1]));
-            for b in edges(width) {
-                let short = b as u8 as i8 as i64 as u64 & ones(width);
-                let iz = immediate(b, width);
-                let long = if width == 64 {
-                    b as u32 as i32 as i64 as u64
-                } else {
-                    b
-                };
-                let short_form = bench.form(bits, &words(bits, width, &[], &[0x6b, 0xd1, b as u8]));
-                let long_code = words(bits, width, &[], &[&[0x69, 0xd1], &iz[..]].concat());
-                let long_form = bench.form(bits, &long_code);
-                for a in edges(width) {
-                    for (form, x, y) in [(two, a, b), (short_form, a, short), (long_form, a, long)]
-                    {
-                        let (low, _, big) = halves(signed_product(x, y, width), width, true);
-                        let old = if form.same(two) { y } else { 0 };
-                        let expected = Answer {
-                            value: low,
-                            flags: when(big, CF | OF),
-                            defined: CF | OF,
-                        };
-                        let name = format!("IMUL by {y:x}");
-                        expect(
-                            &mut bench,
-                            form,
-                            (bits, width),
-                            First::Register(RDX),
-                            old,
-                            &[(RCX, x)],
-                            0,
-                            expected,
-                            &name,
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Long division of a double-width dividend, one bit at a time; none where the quotient does not fit.
-fn quotient(low: u64, high: u64, by: u64, width: u32) -> Option<(u64, u64)> {
-    let (mut rest, mut result, mut over) = (0u128, 0u128, false);
-    if by == 0 {
-        return None;
-    }
-    for n in (0..2 * width).rev() {
-        let next = if n >= width {
-            bit(high, n - width)
-        } else {
-            bit(low, n)
-        };
-        rest = rest << 1 | u128::from(next);
-        let fits = rest >= u128::from(by);
-        rest -= if fits { u128::from(by) } else { 0 };
-        over |= fits && n >= width;
-        result |= u128::from(fits && n < width) << n.min(127);
-    }
-    (!over).then_some((result as u64, rest as u64))
-}
-
-fn signed_quotient(low: u64, high: u64, by: u64, width: u32) -> Option<(u64, u64)> {
-    let below = negative(high, width);
-    let (mut l, mut h) = (low, high);
-    if below {
-        l = (!low).wrapping_add(1) & ones(width);
-        h = (!high).wrapping_add(u64::from(l == 0)) & ones(width);
-    }
-    let (size, rest) = quotient(l, h, magnitude(by, width), width)?;
-    let opposite = below != negative(by, width);
-    let largest = ones(width) >> 1;
-    if size > largest + u64::from(opposite) {
-        return None;
-    }
-    let negate = |v: u64, yes: bool| {
-        if yes {
-            (!v).wrapping_add(1) & ones(width)
-        } else {
-            v
-        }
-    };
-    Some((negate(size, opposite), negate(rest, below)))
-}
-
-#[test]
-fn quotients_are_found_bit_by_bit_or_fault() {
-    let mut bench = Bench::new();
-    for width in WIDTHS {
-        for (&bits, signed) in modes(width).iter().flat_map(|b| [(b, false), (b, true)]) {
-            let kind = if signed { 7 } else { 6 };
-            let code = sized(bits, width, &[], &[0xf6], &[0xc1 | kind << 3]);
-            let form = bench.form(bits, &code);
-            for ((low, high), by) in pairs(width)
-                .into_iter()
-                .flat_map(|p| edges(width).into_iter().map(move |b| (p, b)))
-            {
-                let expected = if signed {
-                    signed_quotient(low, high, by, width)
-                } else {
-                    quotient(low, high, by, width)
-                };
-                let mut inputs = Inputs {
-                    registers: vec![(RAX, low), (RDX, high), (RCX, by)],
-                    cell: None,
-                    flags: 0,
-                };
-                if width == 8 {
-                    inputs.registers = vec![(RCX, by)];
-                    inputs.registers.push((RAX, low | high << 8));
-                }
-                let (mut regs, after, stop) = divide(&mut bench, form, bits, width, &inputs);
-                match expected {
-                    Some((q, r)) if width == 8 => regs[RAX] = merged(regs[RAX], q | r << 8, 16),
-                    Some((q, r)) => {
-                        regs[RAX] = merged(regs[RAX], q, width);
-                        regs[RDX] = merged(regs[RDX], r, width);
-                    }
-                    None => {}
-                }
-                let end = expected.map_or(Stop::Fault(Fault::DE), |_| Stop::Next);
-                assert_eq!(
-                    (stop, after),
-                    (end, regs),
-                    "{high:x}:{low:x} / {by:x} {code:02x?}"
-                );
-            }
-        }
-    }
-}
-
-/// As [`go`], with AX as the dividend of a byte.
-fn divide(
-    bench: &mut Bench,
-    form: Form,
-    bits: u8,
-    width: u32,
-    inputs: &Inputs,
-) -> ([u64; 4], [u64; 4], Stop) {
-    if width > 8 {
-        return go(bench, form, bits, width, inputs);
-    }
-    let cpu = bench.start(form);
-    cpu.regs[..4].fill(junk(bits));
-    for (n, value) in &inputs.registers {
-        let kept = if *n == RAX { ones(16) } else { ones(8) };
-        cpu.regs[*n] = junk(bits) & !kept | value;
-    }
-    let before = first_four(cpu.regs);
-    let stop = bench.run(form);
-    (before, first_four(bench.cpu().regs), stop)
-}
-
-/// What BSF BSR TZCNT LZCNT POPCNT find; none where the target stays as it is.
-fn scanned(kind: &str, source: u64, width: u32) -> (Option<u64>, u64, u64) {
-    let first = |mut places: Box<dyn Iterator<Item = u32>>| places.find(|n| bit(source, *n));
-    let lowest = first(Box::new(0..width));
-    let highest = first(Box::new((0..width).rev()));
-    match kind {
-        "bsf" => (lowest.map(u64::from), when(source == 0, ZF), ZF),
-        "bsr" => (highest.map(u64::from), when(source == 0, ZF), ZF),
-        "tzcnt" => {
-            let count = u64::from(lowest.unwrap_or(width));
-            (
-                Some(count),
-                when(source == 0, CF) | when(count == 0, ZF),
-                CF | ZF,
-            )
-        }
-        "lzcnt" => {
-            let count = u64::from(highest.map_or(width, |n| width - 1 - n));
-            (
-                Some(count),
-                when(source == 0, CF) | when(count == 0, ZF),
-                CF | ZF,
-            )
-        }
-        _ => {
-            let count = (0..width).filter(|n| bit(source, *n)).count() as u64;
-            (Some(count), when(source == 0, ZF), STATUS)
-        }
-    }
-}
-
-#[test]
-fn scans_look_at_one_bit_after_the_other() {
-    let rows: [(&str, &[u8], u8); 5] = [
-        ("bsf", &[], 0xbc),
-        ("bsr", &[], 0xbd),
-        ("tzcnt", &[0xf3], 0xbc),
-        ("lzcnt", &[0xf3], 0xbd),
-        ("popcnt", &[0xf3], 0xb8),
-    ];
-    let mut bench = Bench::new();
-    for width in [16, 32, 64] {
-        for (&bits, (kind, prefix, opcode)) in
-            modes(width).iter().flat_map(|b| rows.map(|r| (b, r)))
-        {
-            let in_register = bench.form(bits, &words(bits, width, prefix, &[0x0f, opcode, 0xd1]));
-            let in_memory = bench.form(
-                bits,
-                &words(bits, width, prefix, &[0x0f, opcode, at_bx(bits, 2)]),
-            );
-            let places = (0..width).map(|n| 1 << n | 1 << (n / 2));
-            for source in edges(width).into_iter().chain(places) {
-                let (result, flags, defined) = scanned(kind, source, width);
-                for (form, memory) in [(in_register, false), (in_memory, true)] {
-                    let mut inputs = Inputs {
-                        registers: vec![(RCX, source)],
-                        cell: None,
-                        flags: STATUS,
-                    };
-                    inputs.cell = memory.then_some(source);
-                    let (mut regs, after, stop) = go(&mut bench, form, bits, width, &inputs);
-                    if let Some(result) = result {
-                        regs[RDX] = merged(regs[RDX], result, width);
-                    }
-                    assert_eq!(
-                        (stop, after),
-                        (Stop::Next, regs),
-                        "{kind} of {source:x}, {width} bits"
-                    );
-                    assert_eq!(
-                        (bench.status() ^ flags) & defined,
-                        0,
-                        "{kind} of {source:x}, {width} bits"
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// The remainder of a polynomial division, a bit at a time, lowest bit first (SDM vol. 2, CRC32).
-fn crc(mut sum: u32, data: u64, width: u32) -> u32 {
-    const REFLECTED: u32 = 0x82f6_3b78;
-    for n in 0..width {
-        let odd = (sum & 1 == 1) != bit(data, n);
-        sum = sum >> 1 ^ if odd { REFLECTED } else { 0 };
-    }
-    sum
-}
-
-#[test]
-fn crc32_divides_polynomials_and_leaves_the_flags_alone() {
-    let mut bench = Bench::new();
-    for width in WIDTHS {
-        for &bits in modes(width) {
-            let opcode = if width == 8 { 0xf0 } else { 0xf1 };
-            let code = words(bits, width, &[0xf2], &[0x0f, 0x38, opcode, 0xd1]);
-            let form = bench.form(bits, &code);
-            for (data, seed) in pairs(width) {
-                let cpu = bench.start(form);
-                (cpu.regs[RCX], cpu.regs[RDX]) = (data, seed & ones(32));
-                cpu.set_flags(STATUS | 2);
-                assert_eq!(bench.run(form), Stop::Next, "{code:02x?}");
-                let sum = u64::from(crc(seed as u32, data, width));
-                assert_eq!(
-                    (bench.cpu().regs[RDX], bench.status()),
-                    (sum, STATUS),
-                    "{code:02x?} {data:x}"
-                );
-            }
-        }
-    }
-}
-
-/// DAA and DAS as the manual's operation sections have them, in decimal digits.
-fn decimal(subtracts: bool, al: u8, flags: u64) -> (u8, u64) {
-    let (low, high) = (
-        al & 0xf > 9 || flags & AF != 0,
-        al > 0x99 || flags & CF != 0,
-    );
-    let by = if low { 6 } else { 0 } + if high { 0x60 } else { 0 };
-    let value = if subtracts {
-        al.wrapping_sub(by)
-    } else {
-        al.wrapping_add(by)
-    };
-    let borrow = subtracts && low && al < 6;
-    (
-        value,
-        sign_zero_parity(u64::from(value), 8) | when(low, AF) | when(high || borrow, CF),
-    )
-}
-
-#[test]
-fn every_byte_is_adjusted_to_decimal_digits() {
-    let mut bench = Bench::new();
-    for (bits, opcode) in [(16, 0x27), (16, 0x2f), (32, 0x27), (32, 0x2f)] {
-        let form = bench.form(bits, &[opcode]);
-        for (al, flags) in (0..=255u8).flat_map(|al| [0, AF, CF, AF | CF].map(|f| (al, f))) {
-            let cpu = bench.start(form);
-            cpu.regs[RAX] = 0x1234_5600 | u64::from(al);
-            cpu.set_flags(flags | 2);
-            assert_eq!(bench.run(form), Stop::Next);
-            let (value, after) = decimal(opcode == 0x2f, al, flags);
-            let rax = 0x1234_5600 | u64::from(value);
-            let got = (bench.cpu().regs[RAX], bench.status() & !OF);
-            assert_eq!(got, (rax, after), "{opcode:x} of {al:x} with {flags:x}");
-        }
-    }
-}
-
-#[test]
-fn every_byte_is_adjusted_to_unpacked_digits() {
-    let mut bench = Bench::new();
-    for (opcode, sign) in [(0x37u8, 1i32), (0x3f, -1)] {
-        let form = bench.form(32, &[opcode]);
-        for (ax, af) in
-            (0..=255u16).flat_map(|al| [(al | 0x300, 0), (al | 0x300, AF), (al | 0xff00, 0)])
-        {
-            let cpu = bench.start(form);
-            cpu.regs[RAX] = u64::from(ax);
-            cpu.set_flags(af | 2);
-            assert_eq!(bench.run(form), Stop::Next);
-            let carries = ax & 0xf > 9 || af != 0;
-            let value = if carries {
-                (i32::from(ax) + sign * 0x106) & 0xffff
-            } else {
-                i32::from(ax)
-            };
-            let got = (bench.cpu().regs[RAX], bench.status() & (AF | CF));
-            assert_eq!(
-                got,
-                ((value & 0xff0f) as u64, when(carries, AF | CF)),
-                "{opcode:x} of {ax:x}"
-            );
         }
     }
 }
