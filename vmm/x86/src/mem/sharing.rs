@@ -46,14 +46,13 @@ impl Cpu {
     }
 
     /// Takes write permission for a page from all CPUs before this one decodes it.
-    pub(crate) fn revoke_writers(&mut self, page: u64, writers: u32) {
-        let mine = 1u32 << (self.id % 32);
-        if writers & mine != 0 {
+    pub(crate) fn revoke_writers(&mut self, page: u64, writers: u64) {
+        if writers & 1 << self.id != 0 {
             self.give_up_write(page);
         }
         let memory = Arc::clone(&self.memory);
         for (id, mailbox) in memory.mailboxes().iter().enumerate() {
-            if id != self.id && writers & 1 << (id % 32) != 0 {
+            if id != self.id && writers & 1 << id != 0 {
                 mailbox.post(Letter::Revoke(page));
                 self.wait_for(mailbox);
             }

@@ -270,7 +270,7 @@ fn cpus_share_a_page_as_code_and_as_data() {
 }
 
 #[test]
-fn cpus_that_share_a_bit_of_the_code_map_share_a_page() {
+fn the_cpus_of_a_large_machine_share_a_page() {
     share_a_page([0, 32, 63], 64, 0x100);
     share_a_page([0, 32, 63], 64, 0x20);
 }
