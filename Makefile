@@ -57,7 +57,7 @@ images: ## Build the guests in target/guests from Debian packages (cached)
 
 deep: images ## Long tests: a million differential cases, ignored tests, and fuzzing when cargo-fuzz is installed
 	$(CARGO) build --release --locked -p vmm -p launcher --bins
-	FERROVIRT_DEEP=1 FERROVIRT_REQUIRE_GUESTS=1 $(RUN_DEEP)
+	FERROVIRT_DIFF_CASES=1000000 FERROVIRT_FUZZ_CASES=20000 FERROVIRT_REQUIRE_GUESTS=1 $(RUN_DEEP)
 	@if $(CARGO) fuzz --version >/dev/null 2>&1; then \
 		cd tests && for target in x86_code devices_bus block_image; do \
 			$(CARGO) fuzz run -s none $$target -- -max_total_time=300 || exit 1; done; \
