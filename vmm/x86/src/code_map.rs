@@ -8,7 +8,7 @@
 //! puts its bit there too before it looks for code in its way: who decodes meanwhile waits for the store.
 //!
 //! Marks are cleared before the CPUs that decoded the code have been told. Whoever finds no marks
-//! therefore waits until nobody is in between ([`CodeMap::forget`]).
+//! therefore waits until nobody is in between (`CodeMap::forget`).
 
 #![expect(
     unsafe_code,

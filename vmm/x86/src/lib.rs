@@ -1,6 +1,6 @@
 //! The software x86-64 CPU.
 //!
-//! Guest code is decoded once into *traces*: runs of fixed-size records ([`op::Op`]) that hold a
+//! Guest code is decoded once into *traces*: runs of fixed-size records (`op::Op`) that hold a
 //! handler and its operands. A handler does its work and calls the next record's handler in tail
 //! position. Traces are cached by physical address and mode, linked to each other inside a page, and
 //! found through a jump cache elsewhere. Data accesses go through a direct-mapped TLB that holds host
