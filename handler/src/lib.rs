@@ -1,0 +1,5 @@
+//! virt-handler: the node agent.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
