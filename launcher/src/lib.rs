@@ -14,6 +14,7 @@ pub mod host;
 pub mod images;
 pub mod instance;
 pub mod life;
+pub mod pod;
 pub mod standalone;
 pub mod state_dir;
 pub mod support;
