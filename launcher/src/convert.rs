@@ -9,7 +9,8 @@ use api::{FieldError, FieldPath, Vmi};
 use block::CacheMode;
 use uuid::Uuid;
 use vmm::config::{
-    Accel, BootSource, CpuConfig, DiskConfig, MachineConfig, MemoryConfig, SmbiosConfig,
+    Accel, BootSource, CpuConfig, DiskBus, DiskConfig, DiskKind, ErrorPolicy, IoMode,
+    MachineConfig, MemoryConfig, SmbiosConfig,
 };
 
 use crate::support::{self, Remarks};
@@ -87,6 +88,7 @@ pub fn convert(
         pvpanic: !domain.devices.panic_devices.is_empty(),
         smbios: smbios(domain),
         accel: environment.accel,
+        start_paused: false,
     };
     Ok(Converted { config, remarks })
 }
@@ -224,6 +226,8 @@ fn disk_config(
     let multi_queue = domain.devices.block_multi_queue.unwrap_or(false);
     Ok(DiskConfig {
         name: disk.name.clone(),
+        bus: DiskBus::VirtioBlk,
+        kind: DiskKind::Disk,
         source: volume.source.clone(),
         read_only: volume.read_only || crate::volumes::is_read_only(disk),
         serial: serial(&disk.serial, &path, remarks),
@@ -241,6 +245,10 @@ fn disk_config(
             "writethrough" => CacheMode::Writethrough,
             _ => CacheMode::Writeback,
         },
+        io: IoMode::Threads,
+        discard: true,
+        error_policy: ErrorPolicy::Report,
+        io_thread: None,
         boot_order: disk.boot_order,
     })
 }

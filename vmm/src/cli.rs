@@ -214,6 +214,7 @@ impl Run {
             pvpanic: true,
             smbios: SmbiosConfig::default(),
             accel: self.accel.into(),
+            start_paused: false,
         }
     }
 }

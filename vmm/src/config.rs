@@ -32,6 +32,9 @@ pub struct MachineConfig {
     pub smbios: SmbiosConfig,
     /// Which CPU back end runs the machine.
     pub accel: Accel,
+    /// Whether the machine waits, paused, for [`crate::machine::MachineHandle::resume`] before its guest's first
+    /// instruction.
+    pub start_paused: bool,
 }
 
 /// The processors of a machine. `sockets * cores * threads` vCPUs, 1 to 64.
@@ -81,18 +84,22 @@ pub enum BootSource {
     },
 }
 
-/// One virtio block device.
+/// One disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
     /// Name in logs and events.
     pub name: String,
+    /// What connects it with the guest.
+    pub bus: DiskBus,
+    /// What the guest takes it for.
+    pub kind: DiskKind,
     /// Where its data live.
     pub source: DiskSource,
     /// Whether the guest may only read.
     pub read_only: bool,
-    /// `VIRTIO_BLK_T_GET_ID` answer, at most 20 bytes.
+    /// Serial number: the `VIRTIO_BLK_T_GET_ID` answer, at most 20 bytes, or the unit serial number page of SCSI.
     pub serial: Option<String>,
-    /// Number of request queues, at least 1.
+    /// Number of request queues, at least 1; the queues of a SCSI controller are as many as its disk with the most.
     pub queues: u16,
     /// Logical block size in bytes (512 or 4096).
     pub logical_block_bytes: u32,
@@ -100,9 +107,63 @@ pub struct DiskConfig {
     pub physical_block_bytes: u32,
     /// Host page cache use.
     pub cache: CacheMode,
+    /// How requests reach the host.
+    pub io: IoMode,
+    /// Whether the guest may give room back to the host.
+    pub discard: bool,
+    /// What becomes of a request that the host refused.
+    pub error_policy: ErrorPolicy,
+    /// Disks with the same number share one worker thread; `None` has threads of its own.
+    pub io_thread: Option<u16>,
     /// Place in the firmware's boot order, lowest first; `None` comes after every numbered disk, in slot
     /// order. Without effect under [`BootSource::Kernel`].
     pub boot_order: Option<u32>,
+}
+
+/// What connects a disk with the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskBus {
+    /// A virtio block device of its own (virtio 1.3 §5.2).
+    #[default]
+    VirtioBlk,
+    /// A target of the machine's one virtio SCSI controller (virtio 1.3 §5.6).
+    VirtioScsi,
+}
+
+/// What the guest takes a disk for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskKind {
+    /// A disk.
+    #[default]
+    Disk,
+    /// A CD-ROM drive, whose medium can be changed; on [`DiskBus::VirtioScsi`] only.
+    Cdrom,
+    /// A disk that the guest may send any SCSI command to; on [`DiskBus::VirtioScsi`] only.
+    Lun,
+}
+
+/// What becomes of a disk request that the host refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorPolicy {
+    /// The guest gets an I/O error.
+    #[default]
+    Report,
+    /// The machine is paused, and the request is tried again when it is resumed.
+    Stop,
+    /// The guest is told that all is well.
+    Ignore,
+    /// As [`ErrorPolicy::Stop`] when the host has no space left, else [`ErrorPolicy::Report`].
+    StopOnEnospc,
+}
+
+/// How requests reach the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoMode {
+    /// Threads that make one call after the other.
+    #[default]
+    Threads,
+    /// As [`IoMode::Threads`] today: the name is kept for configurations that ask for the host's native interface.
+    Native,
 }
 
 /// Where a disk's data live.
@@ -126,6 +187,8 @@ pub enum DiskSource {
         /// Where the writes go; created when absent.
         overlay: PathBuf,
     },
+    /// A CD-ROM drive without a medium.
+    Empty,
 }
 
 /// One port of the virtio console, reachable as a Unix socket on the host.

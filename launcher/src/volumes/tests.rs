@@ -84,6 +84,7 @@ impl Host {
         match &self.prepare(disk, volume).unwrap().disks["v"].source {
             DiskSource::Image { path, .. } => path.clone(),
             DiskSource::Overlay { overlay, .. } => overlay.clone(),
+            DiskSource::Empty => panic!("the volume has no file"),
         }
     }
 

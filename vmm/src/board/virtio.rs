@@ -100,5 +100,8 @@ fn open(config: &DiskConfig) -> Result<Arc<dyn Disk>, block::OpenError> {
             let base = block::open(base, &options(*base_format, true, false))?;
             block::overlay(base, overlay, None)
         }
+        DiskSource::Empty => Err(block::OpenError::NotADisk {
+            path: std::path::PathBuf::new(),
+        }),
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use block::{CacheMode, Format};
 
-use crate::config::{DiskConfig, DiskSource};
+use crate::config::{DiskBus, DiskConfig, DiskKind, DiskSource, ErrorPolicy, IoMode};
 
 /// Reads a size: a number with K, M, G or T for powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -111,6 +111,8 @@ impl DiskArgument {
     pub(super) fn config(self, index: usize) -> DiskConfig {
         DiskConfig {
             name: format!("disk{index}"),
+            bus: DiskBus::VirtioBlk,
+            kind: DiskKind::Disk,
             source: DiskSource::Image {
                 path: self.path,
                 format: self.format,
@@ -122,6 +124,10 @@ impl DiskArgument {
             logical_block_bytes: 512,
             physical_block_bytes: 512,
             cache: self.cache,
+            io: IoMode::Threads,
+            discard: true,
+            error_policy: ErrorPolicy::Report,
+            io_thread: None,
             boot_order: None,
         }
     }

@@ -30,6 +30,26 @@ pub enum MachineEvent {
     },
     /// The host refused a disk request.
     DiskError(DiskEvent),
+    /// The host refused a disk request and the disk's error policy has stopped the machine: it is paused, and
+    /// [`super::MachineHandle::resume`] tries the request again.
+    DiskStopped {
+        /// The disk's name.
+        disk: String,
+        /// The host's answer.
+        reason: String,
+    },
+    /// The guest has ejected the medium of a CD-ROM drive.
+    MediumEjected {
+        /// The drive's name.
+        disk: String,
+    },
+    /// A program in the guest has opened or closed a console port.
+    PortOpened {
+        /// The port's name.
+        name: String,
+        /// Whether it is open now.
+        open: bool,
+    },
     /// Every vCPU and device stands still.
     Paused,
     /// The machine goes on.

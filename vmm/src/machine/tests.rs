@@ -69,6 +69,7 @@ fn config(kernel: &Path, cpus: u32) -> MachineConfig {
         pvpanic: true,
         smbios: SmbiosConfig::default(),
         accel: Accel::Soft,
+        start_paused: false,
     }
 }
 

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use block::CacheMode;
 
 use super::*;
-use crate::config::{Accel, ConsolePortConfig, DiskSource, SmbiosConfig};
+use crate::config::{
+    Accel, ConsolePortConfig, DiskBus, DiskKind, DiskSource, ErrorPolicy, IoMode, SmbiosConfig,
+};
 
 fn machine() -> MachineConfig {
     MachineConfig {
@@ -32,12 +34,15 @@ fn machine() -> MachineConfig {
         pvpanic: true,
         smbios: SmbiosConfig::default(),
         accel: Accel::Auto,
+        start_paused: false,
     }
 }
 
 fn disk(name: &str) -> DiskConfig {
     DiskConfig {
         name: name.to_owned(),
+        bus: DiskBus::VirtioBlk,
+        kind: DiskKind::Disk,
         source: DiskSource::Image {
             path: PathBuf::from("disk"),
             format: None,
@@ -49,6 +54,10 @@ fn disk(name: &str) -> DiskConfig {
         logical_block_bytes: 512,
         physical_block_bytes: 512,
         cache: CacheMode::Writeback,
+        io: IoMode::Threads,
+        discard: true,
+        error_policy: ErrorPolicy::Report,
+        io_thread: None,
         boot_order: None,
     }
 }
