@@ -5,6 +5,7 @@
 //! field.
 
 pub mod base64;
+pub mod condition;
 pub mod defaulting;
 pub mod devices;
 pub mod domain;
@@ -12,10 +13,12 @@ pub mod field;
 pub mod labels;
 pub mod manifest;
 pub mod metadata;
+pub mod migration;
 pub mod networks;
 pub mod object;
 pub mod paths;
 pub mod quantity;
+pub mod status;
 pub mod validate;
 pub mod vm;
 pub mod vmi;

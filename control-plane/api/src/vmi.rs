@@ -8,7 +8,7 @@ use crate::domain::DomainSpec;
 use crate::metadata::ObjectMeta;
 use crate::networks::Network;
 use crate::object::object;
-use crate::quantity::Quantity;
+use crate::status::VmiStatus;
 use crate::volumes::Volume;
 
 /// Seconds between the power button and the pulled plug when the specification says nothing.
@@ -77,79 +77,6 @@ object! {
         pub resource_claims: Vec<Value>,
         /// Volumes that are no disks (untyped).
         pub utility_volumes: Vec<Value>,
-    }
-
-    /// What a machine is at the moment.
-    pub struct VmiStatus {
-        /// Node that runs it.
-        pub node_name: String,
-        /// Why the machine is in its phase.
-        pub reason: String,
-        /// Conditions (untyped).
-        pub conditions: Vec<Value>,
-        /// Pending, Scheduling, Scheduled, Running, Succeeded, Failed.
-        pub phase: String,
-        /// When each phase began (untyped).
-        pub phase_transition_timestamps: Vec<Value>,
-        /// Interfaces (untyped).
-        pub interfaces: Vec<Value>,
-        /// What the guest agent tells (untyped).
-        #[serde(rename = "guestOSInfo")]
-        pub guest_os_info: Option<Value>,
-        /// Migration under way (untyped).
-        pub migration_state: Option<Value>,
-        /// How the machine can migrate.
-        pub migration_method: String,
-        /// Transport of migrations.
-        pub migration_transport: String,
-        /// Quality of service class of the pod.
-        pub qos_class: Option<String>,
-        /// Image of the launcher.
-        pub launcher_container_image_version: String,
-        /// Node that is being drained of the machine.
-        pub evacuation_node_name: String,
-        /// Pods by uid and their nodes.
-        pub active_pods: BTreeMap<String, String>,
-        /// Volumes (untyped).
-        pub volume_status: Vec<Value>,
-        /// Checksums of the booted kernel (untyped).
-        pub kernel_boot_status: Option<Value>,
-        /// File system freeze state.
-        pub fs_freeze_status: String,
-        /// Scheduling hints (untyped).
-        pub topology_hints: Option<Value>,
-        /// Controller revision the machine was made from.
-        pub virtual_machine_revision_name: String,
-        /// User of the launcher, 107 when not root.
-        pub runtime_user: Option<u64>,
-        /// vsock context identifier.
-        #[serde(rename = "VSOCKCID")]
-        pub vsock_cid: Option<u32>,
-        /// SELinux context of the launcher.
-        pub selinux_context: String,
-        /// Machine type in use (untyped).
-        pub machine: Option<Value>,
-        /// CPU topology in use (untyped).
-        #[serde(rename = "currentCPUTopology")]
-        pub current_cpu_topology: Option<Value>,
-        /// Memory in use.
-        pub memory: Option<MemoryStatus>,
-        /// Volumes under migration (untyped).
-        pub migrated_volumes: Vec<Value>,
-        /// Changed block tracking (untyped).
-        pub changed_block_tracking: Option<Value>,
-    }
-
-    /// Guest memory as it is.
-    pub struct MemoryStatus {
-        /// Size at boot.
-        pub guest_at_boot: Option<Quantity>,
-        /// Size now.
-        pub guest_current: Option<Quantity>,
-        /// Size asked for.
-        pub guest_requested: Option<Quantity>,
-        /// Memory beside the guest's.
-        pub memory_overhead: Option<Quantity>,
     }
 }
 
