@@ -61,17 +61,17 @@ impl Cpu {
         }
     }
 
-    /// Runs one trace, or one instruction where every instruction needs a look. An interrupt that the
-    /// shadow holds off is held off until the trace is over, which a guest cannot tell from later arrival.
+    /// Runs one trace, or one instruction where the next one needs a look: single steps, breakpoints, and
+    /// an interrupt that the shadow holds off for just one instruction.
     fn step(&mut self) {
         let stepping = self.rflags & rflags::TF != 0;
-        if std::mem::take(&mut self.shadow) && self.interrupt_waiting {
-            self.bell.raise(ask::SELF);
-        }
+        let held_off = std::mem::take(&mut self.shadow) && self.interrupt_waiting;
         self.skip_step = false;
         // Nothing else counts instructions that only ever fault.
         self.budget -= 1;
-        let found = if stepping || self.dr7 & 0xff != 0 {
+        let found = if stepping || held_off || self.dr7 & 0xff != 0 {
+            // While the bell rings, no trace goes on to another.
+            self.bell.raise(ask::SELF);
             self.single()
         } else {
             self.trace()
@@ -87,9 +87,6 @@ impl Cpu {
         }
         if self.pending_debug != 0 && !self.shadow {
             self.debug_trap();
-        }
-        if stepping {
-            self.bell.raise(ask::SELF);
         }
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct TraceCache {
     pub(crate) jumps: Box<[Jump]>,
     /// How often a page was forgotten.
     forgotten: u64,
+    /// Where the records at the end of the arena start that are run once and are in no list.
+    passing: Option<usize>,
 }
 
 impl TraceCache {
@@ -84,6 +86,7 @@ impl TraceCache {
             pages: HashMap::new(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
             forgotten: 0,
+            passing: None,
         }
     }
 
@@ -243,6 +246,9 @@ impl Cpu {
     }
 
     fn decode(&mut self, la: u64, gpa: u64, most: usize) -> Result<*const Op, Fault> {
+        if let Some(start) = self.traces.passing.take() {
+            self.traces.arena.truncate(start);
+        }
         if self.traces.full() {
             self.traces.clear();
         }
@@ -280,9 +286,11 @@ impl Cpu {
                 break;
             }
         }
-        if most > 1 && self.traces.forgotten != forgotten {
+        if most == 1 {
+            self.traces.passing = Some(start);
+        } else if self.traces.forgotten != forgotten {
             self.keep_one(start);
-        } else if most > 1 {
+        } else {
             self.enter(gpa, start, second_page);
         }
         Ok(&raw const self.traces.arena[start])
@@ -295,6 +303,7 @@ impl Cpu {
         self.traces.arena.truncate(start + 1);
         let first = self.traces.arena[start];
         self.push(lower::fall_through(), usize::from(first.len), 0, 1);
+        self.traces.passing = Some(start);
     }
 
     /// Decodes one instruction; `None` when `bytes` end before it does. Bytes that are no instruction

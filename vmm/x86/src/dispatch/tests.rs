@@ -8,8 +8,11 @@ use crate::bus::{Bus, Exit};
 use crate::cpu::{Mode, Vcpu};
 use crate::memory::{Memory, RamRegion};
 
-/// A board with nothing on it.
-pub(crate) struct Empty;
+/// A board with nothing on it, but an interrupt perhaps, which stays until it is taken.
+#[derive(Default)]
+pub(crate) struct Empty {
+    vector: Option<u8>,
+}
 
 impl Bus for Empty {
     fn port_in(&mut self, _port: u16, _size: u8) -> u32 {
@@ -34,10 +37,10 @@ impl Bus for Empty {
         [0; 4]
     }
     fn interrupt_pending(&mut self) -> bool {
-        false
+        self.vector.is_some()
     }
     fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        None
+        self.vector.take()
     }
     fn take_nmi(&mut self) -> bool {
         false
@@ -128,6 +131,80 @@ fn a_long_chain_of_traces_does_not_grow_the_stack() {
     };
     vcpu.cpu.rip = 0x1000;
     vcpu.cpu.class_changed();
-    assert_eq!(vcpu.run(&mut Empty), Exit::Shutdown);
+    assert_eq!(vcpu.run(&mut Empty::default()), Exit::Shutdown);
     assert_eq!(vcpu.cpu.regs[0], 3 * 93_886_080);
+}
+
+/// A 32-bit CPU at 0x1000, where `program` is, without any handler: the first event ends it.
+fn at_program(ram: &Ram, program: &[u8]) -> Vcpu {
+    ram.write(0x1000, program);
+    let mut vcpu = ram.vcpu();
+    let cpu = &mut *vcpu.cpu;
+    cpu.mode = Mode {
+        bits: 32,
+        wide_stack: true,
+    };
+    cpu.segs[1].base = 0;
+    cpu.seg_base[1] = 0;
+    cpu.rip = 0x1000;
+    cpu.class_changed();
+    vcpu
+}
+
+/// Runs the program to its first event; gives EAX there.
+fn eax_at_event(vcpu: &mut Vcpu, board: &mut dyn Bus) -> u64 {
+    vcpu.cpu.shutdown = false;
+    vcpu.cpu.rip = 0x1000;
+    vcpu.cpu.regs[0] = 0;
+    assert_eq!(vcpu.run(board), Exit::Shutdown);
+    vcpu.cpu.regs[0]
+}
+
+#[test]
+fn an_interrupt_that_waits_comes_one_instruction_after_sti() {
+    let ram = Ram::new(0x10000);
+    // sti; inc eax; inc eax; cli; inc eax; ud2
+    let program = [0xfb, 0x40, 0x40, 0xfa, 0x40, 0x0f, 0x0b];
+    let mut vcpu = at_program(&ram, &program);
+    assert_eq!(eax_at_event(&mut vcpu, &mut Empty::default()), 3);
+    vcpu.cpu.set_flags(2);
+    vcpu.cpu.bell.interrupt();
+    let mut interrupt = Empty { vector: Some(0x20) };
+    assert_eq!(eax_at_event(&mut vcpu, &mut interrupt), 1);
+}
+
+#[test]
+fn an_interrupt_that_waits_comes_one_instruction_after_a_load_of_ss() {
+    let ram = Ram::new(0x10000);
+    // mov ss, ecx; inc eax; inc eax; inc eax; ud2
+    let program = [0x8e, 0xd1, 0x40, 0x40, 0x40, 0x0f, 0x0b];
+    let mut vcpu = at_program(&ram, &program);
+    vcpu.cpu.shadow = true;
+    vcpu.cpu.set_flags(0x202);
+    vcpu.cpu.bell.interrupt();
+    let mut interrupt = Empty { vector: Some(0x20) };
+    assert_eq!(eax_at_event(&mut vcpu, &mut interrupt), 1);
+}
+
+#[test]
+fn a_single_step_stops_before_code_that_is_known() {
+    let ram = Ram::new(0x10000);
+    // jmp 0x1002; inc eax; ud2
+    let mut vcpu = at_program(&ram, &[0xeb, 0x00, 0x40, 0x0f, 0x0b]);
+    assert_eq!(eax_at_event(&mut vcpu, &mut Empty::default()), 1);
+    vcpu.cpu.set_flags(0x102);
+    assert_eq!(eax_at_event(&mut vcpu, &mut Empty::default()), 0);
+}
+
+#[test]
+fn a_breakpoint_is_seen_in_code_that_is_known() {
+    let ram = Ram::new(0x10000);
+    // inc eax; inc eax; ud2
+    let mut vcpu = at_program(&ram, &[0x40, 0x40, 0x0f, 0x0b]);
+    assert_eq!(eax_at_event(&mut vcpu, &mut Empty::default()), 2);
+    vcpu.cpu.rip = 0x1001;
+    assert_eq!(vcpu.run(&mut Empty::default()), Exit::Shutdown);
+    vcpu.cpu.dr[0] = 0x1001;
+    vcpu.cpu.set_dr7(0x401);
+    assert_eq!(eax_at_event(&mut vcpu, &mut Empty::default()), 1);
 }

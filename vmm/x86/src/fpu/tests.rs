@@ -82,7 +82,7 @@ fn ours(vcpu: &mut Vcpu, ram: &Ram, code: &[u8], state: &mut State) {
     ram.write(CODE_AT + code.len() as u64, &[0x0f, 0x0b]);
     ram.write(DATA_AT, &state.memory);
     load(&mut vcpu.cpu, state);
-    assert_eq!(vcpu.run(&mut Empty), Exit::Shutdown);
+    assert_eq!(vcpu.run(&mut Empty::default()), Exit::Shutdown);
     vcpu.cpu.shutdown = false;
     let cpu = &mut vcpu.cpu;
     state.memory = ram.read(DATA_AT);

@@ -93,21 +93,37 @@ fn jump_if<C: Condition>(cpu: &mut Cpu, _op: &Op) -> Done<bool> {
     Ok(C::holds(cpu.status))
 }
 
-/// A taken branch with a 16-bit target outside 16-bit code.
-fn jump_short_if<C: Condition>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
-    let rip = if C::holds(cpu.status) {
-        cpu.short_target(op)
-    } else {
-        cpu.rip_after(op)
-    };
-    cpu.near_target(rip)
+/// The same in a legacy mode, where the code segment has a limit.
+#[inline(always)]
+fn jump_within_if<C: Condition>(cpu: &mut Cpu, op: &Op) -> Done<bool> {
+    let taken = C::holds(cpu.status);
+    if taken {
+        cpu.direct_target(op)?;
+    }
+    Ok(taken)
 }
 
-fn jump_short(cpu: &mut Cpu, op: &Op) -> Done<u64> {
-    cpu.near_target(cpu.short_target(op))
+/// JMP in a legacy mode.
+#[inline(always)]
+fn jump_within(cpu: &mut Cpu, op: &Op) -> Done<bool> {
+    cpu.direct_target(op).map(|_| true)
+}
+
+/// A branch whose target has not the width of the mode.
+fn jump_odd_if<C: Condition>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+    if C::holds(cpu.status) {
+        cpu.odd_target(op)
+    } else {
+        Ok(cpu.rip_after(op))
+    }
+}
+
+fn jump_odd(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+    cpu.odd_target(op)
 }
 
 /// LOOP and JCXZ: the width of the count is `T`, `KIND` the condition.
+#[inline(always)]
 fn count_down<T: Width, const KIND: u8>(cpu: &mut Cpu, _op: &Op) -> Done<bool> {
     let count = T::of(cpu.regs[RCX].wrapping_sub(1));
     if KIND == JCXZ {
@@ -123,15 +139,25 @@ fn count_down<T: Width, const KIND: u8>(cpu: &mut Cpu, _op: &Op) -> Done<bool> {
     })
 }
 
-/// The same with a 16-bit target outside 16-bit code.
-fn count_down_short<T: Width, const KIND: u8>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+/// The same in a legacy mode.
+fn count_down_within<T: Width, const KIND: u8>(cpu: &mut Cpu, op: &Op) -> Done<bool> {
     let before = cpu.regs[RCX];
-    let rip = if count_down::<T, KIND>(cpu, op)? {
-        cpu.short_target(op)
+    let taken = count_down::<T, KIND>(cpu, op)?;
+    if taken {
+        cpu.direct_target(op)
+            .inspect_err(|_| cpu.regs[RCX] = before)?;
+    }
+    Ok(taken)
+}
+
+/// The same where the target has not the width of the mode.
+fn count_down_odd<T: Width, const KIND: u8>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+    let before = cpu.regs[RCX];
+    if count_down::<T, KIND>(cpu, op)? {
+        cpu.odd_target(op).inspect_err(|_| cpu.regs[RCX] = before)
     } else {
-        cpu.rip_after(op)
-    };
-    cpu.near_target(rip).inspect_err(|_| cpu.regs[RCX] = before)
+        Ok(cpu.rip_after(op))
+    }
 }
 
 const CX: u8 = RCX as u8 * 8;
@@ -151,14 +177,14 @@ fn call_long(cpu: &mut Cpu, op: &Op) -> Done<bool> {
 
 /// CALL in a legacy mode.
 fn call<T: Width>(cpu: &mut Cpu, op: &Op) -> Done<bool> {
-    cpu.near_target(cpu.wrap_rip(cpu.regs[TRACE_RIP].wrapping_add(op.disp as i64 as u64)))?;
+    cpu.direct_target(op)?;
     cpu.push_value(T::of(cpu.rip_after(op)))?;
     Ok(true)
 }
 
-fn call_short(cpu: &mut Cpu, op: &Op) -> Done<u64> {
-    let rip = cpu.near_target(cpu.short_target(op))?;
-    cpu.push_value(cpu.rip_after(op) as u16)?;
+fn call_odd<T: Width>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
+    let rip = cpu.odd_target(op)?;
+    cpu.push_value(T::of(cpu.rip_after(op)))?;
     Ok(rip)
 }
 
@@ -200,9 +226,20 @@ fn ret<T: Width>(cpu: &mut Cpu, op: &Op) -> Done<u64> {
 }
 
 impl Cpu {
-    /// The target of a branch with a 16-bit operand size.
-    fn short_target(&self, op: &Op) -> u64 {
-        self.regs[TRACE_RIP].wrapping_add(op.disp as i64 as u64) & 0xffff
+    /// Target of a direct branch, or #GP(0) where the code segment does not allow it.
+    #[inline(always)]
+    fn direct_target(&self, op: &Op) -> Done<u64> {
+        let sum = self.regs[TRACE_RIP].wrapping_add(op.disp as i64 as u64);
+        self.near_target(self.wrap_rip(sum))
+    }
+
+    /// The same with the other operand size: 16 bits in 32-bit code, 32 in 16-bit code.
+    fn odd_target(&self, op: &Op) -> Done<u64> {
+        let sum = self.regs[TRACE_RIP].wrapping_add(op.disp as i64 as u64);
+        self.near_target(match self.mode.bits {
+            32 => sum & 0xffff,
+            _ => sum & 0xffff_ffff,
+        })
     }
 
     /// Gives back a branch target that the code segment allows, or #GP(0).
@@ -217,32 +254,41 @@ impl Cpu {
     }
 }
 
-/// Whether the target is cut to 16 bits while RIP is wider.
-fn is_short(insn: &Instruction, mode: Mode) -> bool {
-    mode.bits == 32 && insn.op0_kind() == OpKind::NearBranch16
+/// Whether a direct branch has the operand size that is not the mode's.
+fn is_odd(insn: &Instruction, mode: Mode) -> bool {
+    matches!(
+        (mode.bits, insn.op0_kind()),
+        (32, OpKind::NearBranch16) | (16, OpKind::NearBranch32)
+    )
 }
 
 fn jump(insn: &Instruction, mode: Mode) -> Handler {
-    if is_short(insn, mode) {
-        return called::then_jump(jump_short);
+    match mode.bits {
+        64 => then_branch(|_: &mut Cpu, _: &Op| Ok(true)),
+        _ if is_odd(insn, mode) => called::then_jump(jump_odd),
+        _ => then_branch(jump_within),
     }
-    then_branch(|_: &mut Cpu, _: &Op| Ok(true))
 }
 
 fn conditional_jump(insn: &Instruction, mode: Mode) -> Handler {
-    if is_short(insn, mode) {
-        return condition!(insn.condition_code(), C => called::then_jump(jump_short_if::<C>));
+    let code = insn.condition_code();
+    match mode.bits {
+        64 => condition!(code, C => then_branch(jump_if::<C>)),
+        _ if is_odd(insn, mode) => condition!(code, C => called::then_jump(jump_odd_if::<C>)),
+        _ => condition!(code, C => then_branch(jump_within_if::<C>)),
     }
-    condition!(insn.condition_code(), C => then_branch(jump_if::<C>))
 }
 
 fn counted_jump<const KIND: u8>(insn: &Instruction, mode: Mode) -> Handler {
     // The instruction says how it counts by its form; the decoder keeps that in the code's name.
     let width = count_width(insn.code());
-    if is_short(insn, mode) {
-        return by_word!(width, T => called::then_jump(count_down_short::<T, KIND>));
+    match mode.bits {
+        64 => by_word!(width, T => then_branch(count_down::<T, KIND>)),
+        _ if is_odd(insn, mode) => {
+            by_word!(width, T => called::then_jump(count_down_odd::<T, KIND>))
+        }
+        _ => by_word!(width, T => called::then_branch(count_down_within::<T, KIND>)),
     }
-    by_word!(width, T => then_branch(count_down::<T, KIND>))
 }
 
 /// Width in bytes of the register that LOOP and JCXZ count with.
@@ -275,7 +321,8 @@ fn count_width(code: Code) -> usize {
 fn direct_call(insn: &Instruction, mode: Mode) -> Handler {
     match (mode.bits, insn.op0_kind()) {
         (64, _) => then_branch(call_long),
-        (32, OpKind::NearBranch16) => called::then_jump(call_short),
+        (32, OpKind::NearBranch16) => called::then_jump(call_odd::<u16>),
+        (16, OpKind::NearBranch32) => called::then_jump(call_odd::<u32>),
         (_, OpKind::NearBranch16) => called::then_branch(call::<u16>),
         _ => called::then_branch(call::<u32>),
     }
@@ -338,7 +385,7 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
         op.disp = displacement(insn, mode);
         op.extra = LINKABLE;
     }
-    Some(if conditional && !is_short(insn, mode) {
+    Some(if conditional && !is_odd(insn, mode) {
         Lowered::Next(op)
     } else {
         Lowered::End(op)
@@ -348,7 +395,7 @@ pub(crate) fn lower(insn: &Instruction, mode: Mode) -> Option<Lowered> {
 /// Target of a direct branch relative to the start of its trace.
 pub(crate) fn displacement(insn: &Instruction, mode: Mode) -> i32 {
     match mode.bits {
-        16 => i32::from(insn.near_branch_target() as i16),
+        16 if !is_odd(insn, mode) => i32::from(insn.near_branch_target() as i16),
         _ => insn.near_branch_target() as i32,
     }
 }

@@ -275,9 +275,12 @@ fn round<S: Step<T>, T: Width>(cpu: &mut Cpu, op: &Op) -> Done<bool> {
     singles::<S, T>(cpu, op, left, if alone { 1 } else { left.min(SINGLE_MAX) })
 }
 
+/// Does elements one by one. After a fault the registers tell how many are done, but the status flags are
+/// those from before (SDM vol. 2, REP: "Exceptions").
 fn singles<S: Step<T>, T: Width>(cpu: &mut Cpu, op: &Op, left: u64, most: u64) -> Done<bool> {
+    let status = cpu.status;
     for done in 1..=most {
-        let more = S::one(cpu, op)?;
+        let more = S::one(cpu, op).inspect_err(|_| cpu.status = status)?;
         cpu.add_index(op, RCX, u64::MAX);
         if !more || done == left {
             return Ok(false);

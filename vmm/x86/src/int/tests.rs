@@ -15,47 +15,11 @@ mod strings;
 
 use std::sync::Arc;
 
-use crate::bus::{Bus, Exit};
+use crate::bus::Exit;
 use crate::cpu::{Mode, Vcpu, cr};
+use crate::dispatch::tests::Empty;
 use crate::flags::{AF, CF, OF, PF, SF, ZF};
 use crate::memory::{Memory, RamRegion};
-
-/// A board with nothing on it.
-struct Nothing;
-
-impl Bus for Nothing {
-    fn port_in(&mut self, _port: u16, _size: u8) -> u32 {
-        u32::MAX
-    }
-    fn port_out(&mut self, _port: u16, _size: u8, _value: u32) {}
-    fn mmio_read(&mut self, _gpa: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-    fn mmio_write(&mut self, _gpa: u64, _data: &[u8]) {}
-    fn msr_read(&mut self, _index: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _index: u32, _value: u64) -> Option<()> {
-        None
-    }
-    fn cr8(&mut self) -> u8 {
-        0
-    }
-    fn set_cr8(&mut self, _value: u8) {}
-    fn cpuid(&mut self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
-        [0; 4]
-    }
-    fn interrupt_pending(&mut self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self) -> bool {
-        false
-    }
-    fn tick(&mut self) {}
-}
 
 const RAM_BYTES: usize = 0x10000;
 const CODE: u64 = 0x1000;
@@ -115,7 +79,7 @@ impl Machine {
 
     /// Runs to the first exception; whether that was at the end of the program.
     fn run(&mut self) -> bool {
-        assert_eq!(self.vcpu.run(&mut Nothing), Exit::Shutdown);
+        assert_eq!(self.vcpu.run(&mut Empty::default()), Exit::Shutdown);
         self.vcpu.cpu.rip == self.end
     }
 }

@@ -51,7 +51,7 @@ fn run(cpus: Vec<Vcpu>) -> Vec<Vcpu> {
         .into_iter()
         .map(|mut cpu| {
             thread::spawn(move || {
-                assert_eq!(cpu.run(&mut Empty), Exit::Halt);
+                assert_eq!(cpu.run(&mut Empty::default()), Exit::Halt);
                 cpu
             })
         })
@@ -350,9 +350,9 @@ fn a_kick_or_mail_reaches_a_cpu_that_is_not_running() {
     let mut halted = cpu(&ram, 0, count, 1);
     ram.memory().attention(0).kick();
     ram.memory().attention(0).post(Letter::Forget(MIXED >> 12));
-    assert_eq!(halted.run(&mut Empty), Exit::Kicked);
+    assert_eq!(halted.run(&mut Empty::default()), Exit::Kicked);
     assert!(!ram.memory().attention(0).has_mail());
-    assert_eq!(halted.run(&mut Empty), Exit::Halt);
+    assert_eq!(halted.run(&mut Empty::default()), Exit::Halt);
     // Nobody waits for a CPU that is outside, though it has touched the page.
     let waits = cpu(&ram, 1, count, 1);
     ram.memory().attention(0).post(Letter::Forget(DATA >> 12));

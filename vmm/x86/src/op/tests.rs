@@ -166,7 +166,7 @@ fn vcpu(ram: &Ram, bits: u32) -> Vcpu {
     cpu.cr0 |= cr::CR0_PE;
     cpu.fpu_changed();
     cpu.class_changed();
-    let board: &mut dyn Bus = Box::leak(Box::new(Empty));
+    let board: &mut dyn Bus = Box::leak(Box::new(Empty::default()));
     cpu.bus = Some(std::ptr::from_mut(board));
     vcpu
 }

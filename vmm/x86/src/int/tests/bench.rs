@@ -54,7 +54,7 @@ impl Bench {
         let ram = Ram::new(RAM_BYTES);
         let mut vcpu = ram.vcpu();
         // A board without data: nothing is leaked.
-        vcpu.cpu.bus = Some(Box::leak(Box::new(Empty)));
+        vcpu.cpu.bus = Some(Box::leak(Box::new(Empty::default())));
         Self {
             ram,
             vcpu,

@@ -71,10 +71,32 @@ fn targets_beyond_the_code_segment_fault_at_the_branch() {
     check_all(
         "
         32: e8 00 01 00 00 | cs.limit=1ff | #GP
+        32: eb 7f | cs.limit=140 | #GP
+        32: eb 3e | cs.limit=140 | rip=140
+        32: eb 3f | cs.limit=140 | #GP
+        32: e9 00 01 00 00 | cs.limit=1ff | #GP
         32: 66 eb 7f | cs.limit=140 | #GP
+        32: 74 7f | ZF cs.limit=140 | #GP
+        32: 0f 85 00 01 00 00 | cs.limit=1ff | #GP
         32: 74 7f | cs.limit=140 | ~
         32: 66 74 7f | ZF cs.limit=140 | #GP
+        32: e2 7f | rcx=2 cs.limit=140 | #GP
+        32: e2 7f | rcx=1 cs.limit=140 | rcx=0
+        32: e1 7f | rcx=2 ZF cs.limit=140 | #GP
+        32: e3 7f | cs.limit=140 | #GP
+        32: e3 7f | rcx=1 cs.limit=140 |
         32: 66 e2 7f | rcx=2 cs.limit=140 | #GP
+        16: eb 7f | cs.limit=140 | #GP
+        16: 75 7f | cs.limit=140 | #GP
+        16: e8 7f 00 | cs.limit=140 | #GP
+        // 32-bit targets of 16-bit code do not wrap
+        16: 66 e9 00 00 01 00 | | #GP
+        16: 66 e8 00 00 01 00 | | #GP
+        16: 66 0f 84 00 00 01 00 | ZF | #GP
+        16: 66 0f 84 00 00 01 00 | | ~
+        16: 66 e9 00 ff ff ff | | rip=6
+        16: 66 e9 f0 fe ff ff | | #GP
+        16: 66 e2 10 | rcx=2 | rip=113 rcx=1
         ",
     );
 }

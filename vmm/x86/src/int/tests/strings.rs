@@ -86,8 +86,10 @@ fn a_fault_in_the_middle_leaves_the_progress_in_the_registers() {
         32: f3 a4 | rcx=8 rsi=2000 rdi=3000 ds.limit=2001 [2000]=0102030405 [3000]=0000000000 | #GP rcx=6 rsi=2002 rdi=3002 [3000]=0102000000
         32: f3 36 a4 | rcx=8 rsi=2000 rdi=3000 ss.limit=2001 [2000]=0102030405 [3000]=0000000000 | #SS rcx=6 rsi=2002 rdi=3002 [3000]=0102000000
         32: f3 ab | rcx=3 rax=11223344 rdi=3000 es.limit=3006 [3000]=0000000000000000 | #GP rcx=2 rdi=3004 [3000]=4433221100000000
-        32: f3 ae | rcx=5 rax=7 rdi=3000 es.limit=3001 [3000]=070707 | #GP rcx=3 rdi=3002 | OF SF ZF AF PF CF
-        32: f2 a6 | rcx=5 rsi=2000 rdi=3000 ds.limit=2001 [2000]=010203 [3000]=040506 | #GP rcx=3 rsi=2002 rdi=3002 | OF SF ZF AF PF CF
+        // The flags are those before the instruction, not of the last comparison
+        32: f3 ae | OF SF CF rcx=5 rax=7 rdi=3000 es.limit=3001 [3000]=070707 | #GP rcx=3 rdi=3002
+        32: f3 ae | rcx=5 rax=7 rdi=3000 es.limit=3001 [3000]=070707 | #GP rcx=3 rdi=3002
+        32: f2 a6 | rcx=5 rsi=2000 rdi=3000 ds.limit=2001 [2000]=010203 [3000]=040506 | #GP rcx=3 rsi=2002 rdi=3002
         32: f3 ac | rcx=5 rsi=2000 ds.limit=2001 [2000]=010203 | #GP rcx=3 rsi=2002 rax=2
         16: f3 ac | DF rcx=5 rsi=1 [0]=0203 ds.limit=fffe | #GP rcx=3 rsi=ffff rax=2
         ",
