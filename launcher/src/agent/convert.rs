@@ -1,0 +1,1 @@
+//! From what the agent tells to what is shown.
