@@ -4,12 +4,14 @@
 //! [`defaulting`] fills in what they leave out and [`validate`] says what is wrong with them, field by
 //! field.
 
+pub mod access_credentials;
 pub mod base64;
 pub mod condition;
 pub mod defaulting;
 pub mod devices;
 pub mod domain;
 pub mod field;
+pub mod guest_agent;
 pub mod labels;
 pub mod manifest;
 pub mod metadata;
@@ -17,6 +19,7 @@ pub mod migration;
 pub mod networks;
 pub mod object;
 pub mod paths;
+pub mod probes;
 pub mod quantity;
 pub mod status;
 pub mod validate;

@@ -11,6 +11,8 @@ use crate::vmi::Vmi;
 pub const GROUP: &str = "kubevirt.io";
 /// Versions of [`GROUP`] that we read; they differ in nothing that we use.
 pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
+/// Group and version that we write.
+pub const API_VERSION: &str = "kubevirt.io/v1";
 /// Kind of [`Vmi`].
 pub const VMI_KIND: &str = "VirtualMachineInstance";
 /// Kind of [`VirtualMachine`].

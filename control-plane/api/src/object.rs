@@ -65,6 +65,20 @@ impl Unset for String {
     }
 }
 
+/// A number is always written; one that may be left out is an `Option`.
+impl Unset for i64 {
+    fn is_unset(&self) -> bool {
+        false
+    }
+}
+
+/// A truth is always written; one that may be left out is an `Option`.
+impl Unset for bool {
+    fn is_unset(&self) -> bool {
+        false
+    }
+}
+
 pub(crate) fn is_unset<T: Unset>(value: &T) -> bool {
     value.is_unset()
 }

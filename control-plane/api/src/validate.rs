@@ -1,5 +1,6 @@
 //! Whether an instance can be run, decided without looking at any host.
 
+mod access;
 mod cpu;
 mod disks;
 mod firmware;
@@ -29,6 +30,7 @@ pub fn validate_vmi(vmi: &Vmi) -> Vec<FieldError> {
     disks::check(&vmi.spec, &mut findings);
     volumes::check(&vmi.spec, &mut findings);
     networks::check(&vmi.spec, &mut findings);
+    access::check(&vmi.spec, &mut findings);
     findings.errors
 }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::access_credentials::AccessCredential;
 use crate::domain::DomainSpec;
 use crate::metadata::ObjectMeta;
 use crate::networks::Network;
 use crate::object::object;
+use crate::probes::Probe;
 use crate::status::VmiStatus;
 use crate::volumes::Volume;
 
@@ -55,10 +57,10 @@ object! {
         pub termination_grace_period_seconds: Option<u64>,
         /// Where data come from.
         pub volumes: Vec<Volume>,
-        /// Liveness probe (untyped).
-        pub liveness_probe: Option<Value>,
-        /// Readiness probe (untyped).
-        pub readiness_probe: Option<Value>,
+        /// When the machine is beyond help and its pod is restarted.
+        pub liveness_probe: Option<Probe>,
+        /// When the machine can serve.
+        pub readiness_probe: Option<Probe>,
         /// Host name inside the guest.
         pub hostname: String,
         /// Subdomain inside the guest.
@@ -69,8 +71,8 @@ object! {
         pub dns_policy: Option<String>,
         /// Pod DNS settings (untyped).
         pub dns_config: Option<Value>,
-        /// Keys and passwords given to the guest (untyped).
-        pub access_credentials: Vec<Value>,
+        /// Keys and passwords given to the guest.
+        pub access_credentials: Vec<AccessCredential>,
         /// CPU architecture.
         pub architecture: String,
         /// Dynamic resource claims (untyped).

@@ -348,3 +348,128 @@ fn interface_fields_are_checked() {
         );
     }
 }
+
+#[test]
+fn probes_and_credentials_that_make_sense_are_accepted() {
+    let probe = json!({
+        "httpGet": {"path": "/ok", "port": 80, "scheme": "HTTP", "httpHeaders": [{"name": "a", "value": "b"}]},
+        "initialDelaySeconds": 5, "timeoutSeconds": 1, "periodSeconds": 10,
+        "successThreshold": 1, "failureThreshold": 3,
+    });
+    assert_eq!(with("/spec/livenessProbe", probe), Vec::<String>::new());
+    for action in [
+        json!({"tcpSocket": {"port": "web"}}),
+        json!({"guestAgentPing": {}}),
+        json!({"exec": {"command": ["true"]}, "successThreshold": 2}),
+    ] {
+        assert_eq!(with("/spec/readinessProbe", action), Vec::<String>::new());
+    }
+    let source = json!({"secret": {"secretName": "s"}});
+    let credentials = json!([
+        {"sshPublicKey": {"source": source, "propagationMethod": {"qemuGuestAgent": {"users": ["root"]}}}},
+        {"userPassword": {"source": source, "propagationMethod": {"qemuGuestAgent": {}}}},
+    ]);
+    assert_eq!(
+        with("/spec/accessCredentials", credentials),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn probe_actions_are_checked() {
+    let field = "spec.readinessProbe";
+    let check = |probe, path: &str| check("/spec/readinessProbe", probe, path);
+    check(json!({}), field);
+    check(
+        json!({"exec": {"command": ["a"]}, "guestAgentPing": {}}),
+        field,
+    );
+    check(json!({"exec": {}}), &format!("{field}.exec.command"));
+    check(json!({"tcpSocket": {}}), &format!("{field}.tcpSocket.port"));
+    for port in [
+        json!(0),
+        json!(65536),
+        json!(i64::MAX),
+        json!("Web"),
+        json!("80"),
+    ] {
+        check(
+            json!({"tcpSocket": {"port": port}}),
+            &format!("{field}.tcpSocket.port"),
+        );
+    }
+    check(
+        json!({"httpGet": {"port": 80, "scheme": "FTP"}}),
+        &format!("{field}.httpGet.scheme"),
+    );
+    check(
+        json!({"httpGet": {"port": 80, "path": "x"}}),
+        &format!("{field}.httpGet.path"),
+    );
+    check(
+        json!({"guestAgentPing": {}, "periodSeconds": -1}),
+        &format!("{field}.periodSeconds"),
+    );
+}
+
+#[test]
+fn a_liveness_probe_is_good_after_one_success() {
+    check(
+        "/spec/livenessProbe",
+        json!({"guestAgentPing": {}, "successThreshold": 2}),
+        "spec.livenessProbe.successThreshold",
+    );
+}
+
+#[test]
+fn a_probe_over_the_network_needs_the_pod_network() {
+    let mut json = good();
+    json["spec"]["livenessProbe"] = json!({"tcpSocket": {"port": 22}});
+    json["spec"]["networks"] = json!([{"name": "n", "multus": {"networkName": "x"}}]);
+    json["spec"]["domain"]["devices"]["interfaces"] = json!([{"name": "n", "bridge": {}}]);
+    let paths = |json: &Value| -> Vec<String> {
+        let (vmi, _) = parse_vmi_json(json.to_string().as_bytes()).unwrap();
+        let errors = validate_vmi(&default_vmi(&vmi));
+        errors.iter().map(|error| error.path.to_string()).collect()
+    };
+    assert_eq!(paths(&json), ["spec.livenessProbe.tcpSocket"]);
+
+    json["spec"]["networks"] = json!([]);
+    json["spec"]["domain"]["devices"]["interfaces"] = json!([]);
+    assert_eq!(paths(&json), Vec::<String>::new());
+
+    json["spec"]["domain"]["devices"]["autoattachPodInterface"] = json!(false);
+    assert_eq!(paths(&json), ["spec.livenessProbe.tcpSocket"]);
+}
+
+#[test]
+fn credentials_are_checked() {
+    let field = "spec.accessCredentials[0]";
+    let check =
+        |credential, path: &str| check("/spec/accessCredentials", json!([credential]), path);
+    let ssh = |method| json!({"sshPublicKey": {"source": {"secret": {"secretName": "s"}}, "propagationMethod": method}});
+    let agent = json!({"qemuGuestAgent": {}});
+    check(json!({}), field);
+    check(json!({"sshPublicKey": {}, "userPassword": {}}), field);
+    let method = format!("{field}.sshPublicKey.propagationMethod");
+    check(ssh(json!({})), &method);
+    check(ssh(json!({"noCloud": {}, "configDrive": {}})), &method);
+    check(ssh(json!({"noCloud": {}})), &format!("{method}.noCloud"));
+    check(
+        ssh(json!({"configDrive": {}})),
+        &format!("{method}.configDrive"),
+    );
+    check(
+        ssh(agent.clone()),
+        &format!("{method}.qemuGuestAgent.users"),
+    );
+    let secret = format!("{field}.userPassword.source.secret.secretName");
+    check(
+        json!({"userPassword": {"propagationMethod": agent}}),
+        &secret,
+    );
+    check(
+        json!({"userPassword": {"source": {"secret": {"secretName": "s"}}}}),
+        &format!("{field}.userPassword.propagationMethod.qemuGuestAgent"),
+    );
+}
