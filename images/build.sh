@@ -16,10 +16,10 @@ trap 'die "build.sh line $LINENO failed"' ERR
 
 # --- nothing to do? -------------------------------------------------------------------------------------------------
 
-outputs="vmlinuz initrd bench-initrd kvm-modules.cpio root.qcow2 root.raw kernel-release oci/demo-disk/index.json oci/demo-kernel/index.json"
+outputs="vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.qcow2 root.raw kernel-release oci/demo-disk/index.json oci/demo-kernel/index.json"
 
 inputs_digest() {
-    (cd "$here" && find build.sh oci.sh guest bench -type f | LC_ALL=C sort | xargs sha256sum
+    (cd "$here" && find build.sh oci.sh guest agent bench -type f | LC_ALL=C sort | xargs sha256sum
         command -v qemu-img >/dev/null && echo with-qemu-img || echo without-qemu-img) | sha256sum | cut -d' ' -f1
 }
 
@@ -78,6 +78,16 @@ kernel_package() {
         sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -n1
 }
 
+# util-linux gives lsblk, which busybox lacks; the libraries are the closure of what it links to.
+lsblk_packages="util-linux libc6 libblkid1 libmount1 libsmartcols1 libudev1 libselinux1 libpcre2-8-0 libcap2"
+
+# The guest agent and the libraries that it links to itself; theirs are among those of lsblk.
+agent_packages() {
+    echo qemu-guest-agent
+    apt-cache "${apt_options[@]}" depends qemu-guest-agent 2>/dev/null |
+        sed -n 's/^ *Depends: \(lib[^ <]*\)$/\1/p' | grep -vxE "${lsblk_packages// /|}"
+}
+
 # Downloads each package into $work/debs and unpacks it below $work/pkg/<package>.
 fetch() {
     (cd "$work/debs" && apt-get "${apt_options[@]}" -o APT::Sandbox::User= download -qq "$@") || return 1
@@ -87,21 +97,18 @@ fetch() {
     done
 }
 
-# util-linux gives lsblk, which busybox lacks; the libraries are the closure of what it links to.
-lsblk_packages="util-linux libc6 libblkid1 libmount1 libsmartcols1 libudev1 libselinux1 libpcre2-8-0 libcap2"
-
 rm -rf "$work"
 mkdir -p "$work/debs" "$work/pkg"
 kernel=$(kernel_package) || kernel=
 [ -n "$kernel" ] || { private_lists; kernel=$(kernel_package) || kernel=; }
 [ -n "$kernel" ] || die "linux-image-cloud-amd64 is in no apt source: add a Debian main repository"
-say "downloading $kernel, busybox-static and the packages of lsblk"
-if ! fetch "$kernel" busybox-static $lsblk_packages 2>"$work/apt.log"; then
+say "downloading $kernel, busybox-static and the packages of lsblk and the guest agent"
+if ! fetch "$kernel" busybox-static $lsblk_packages $(agent_packages) 2>"$work/apt.log"; then
     [ ${#apt_options[@]} = 0 ] || die "download failed: $(tail -n1 "$work/apt.log")"
     rm -f "$work"/debs/*
     private_lists
     kernel=$(kernel_package) || kernel=
-    fetch "$kernel" busybox-static $lsblk_packages || die "download failed"
+    fetch "$kernel" busybox-static $lsblk_packages $(agent_packages) || die "download failed"
 fi
 
 pkg=$work/pkg
@@ -181,12 +188,38 @@ archive() { # tree file
     (cd "$1" && find . -print | LC_ALL=C sort | "$busybox" cpio -o -H newc -R 0:0 2>/dev/null) >"$2"
 }
 
+# Copies a program of Debian's and the libraries that it links to.
+loader=$(find "$pkg/libc6" -name 'ld-linux-x86-64.so.2' | head -n1)
+libraries=$(find "$pkg" -type d -name x86_64-linux-gnu -path '*lib/x86_64-linux-gnu' | tr '\n' ':')
+take_linked() { # program tree folder
+    mkdir -p "$2/$3" "$2/lib64" "$2/lib/x86_64-linux-gnu"
+    rm -f "$2/$3/$(basename "$1")"
+    cp "$1" "$2/$3/"
+    cp -L "$loader" "$2/lib64/ld-linux-x86-64.so.2"
+    "$loader" --library-path "$libraries" --list "$1" | sed -n 's/.*=> \([^ ]*\) .*/\1/p' | while read -r library; do
+        cp -L "$library" "$2/lib/x86_64-linux-gnu/$(basename "$library")"
+    done
+}
+
 say "packing initrd"
 plant "$work/initramfs"
 cp -R "$work/modules/lib" "$work/initramfs/"
 cp "$here/guest/init" "$work/initramfs/init"
 chmod 755 "$work/initramfs/init"
 archive "$work/initramfs" "$work/initrd"
+
+# The same with the guest agent: the kernel unpacks one archive after the other.
+say "packing agent-initrd"
+agent=$work/agent
+mkdir -p "$agent"/{etc,sbin,usr/lib/ferrovirt}
+take_linked "$(find "$pkg/qemu-guest-agent" -path '*bin/qemu-ga')" "$agent" usr/sbin
+cp "$here/agent/guest-agent" "$agent/usr/lib/ferrovirt/guest-agent"
+cp "$here/agent/shutdown" "$agent/sbin/shutdown"
+{ cat "$here/guest/etc/inittab"; echo '::respawn:/usr/lib/ferrovirt/guest-agent'; } >"$agent/etc/inittab"
+find "$agent" -type d -exec chmod 755 {} +
+chmod 755 "$agent/usr/lib/ferrovirt/guest-agent" "$agent/sbin/shutdown"
+archive "$agent" "$work/agent.cpio"
+cat "$work/initrd" "$work/agent.cpio" >"$work/agent-initrd"
 
 say "packing bench-initrd"
 bench=$work/bench
@@ -204,16 +237,7 @@ say "filling the root disk"
 root=$work/root
 plant "$root"
 cp "$here/guest/motd" "$root/etc/motd"
-loader=$(find "$pkg/libc6" -name 'ld-linux-x86-64.so.2' | head -n1)
-lsblk=$(find "$pkg/util-linux" -path '*bin/lsblk')
-libraries=$(find "$pkg" -type d -name x86_64-linux-gnu -path '*lib/x86_64-linux-gnu' | tr '\n' ':')
-mkdir -p "$root/lib64" "$root/lib/x86_64-linux-gnu"
-rm -f "$root/usr/bin/lsblk"
-cp "$lsblk" "$root/usr/bin/lsblk"
-cp -L "$loader" "$root/lib64/ld-linux-x86-64.so.2"
-"$loader" --library-path "$libraries" --list "$lsblk" | sed -n 's/.*=> \([^ ]*\) .*/\1/p' | while read -r library; do
-    cp -L "$library" "$root/lib/x86_64-linux-gnu/$(basename "$library")"
-done
+take_linked "$(find "$pkg/util-linux" -path '*bin/lsblk')" "$root" usr/bin
 rm -f "$work/root.raw"
 truncate -s 64M "$work/root.raw"
 mke2fs -q -F -t ext4 -L ferrovirt-root -U f3220000-0000-4000-8000-000000000001 \
@@ -250,7 +274,7 @@ rm -f "$out/.stamp"
 rm -rf "$out/oci" "$out/modules"
 mv "$work/modules/lib/modules" "$out/modules"
 mv "$work/oci" "$out/oci"
-for file in vmlinuz initrd bench-initrd kvm-modules.cpio root.raw root.qcow2 kernel-release; do mv -f "$work/$file" "$out/$file"; done
+for file in vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.raw root.qcow2 kernel-release; do mv -f "$work/$file" "$out/$file"; done
 cp "$busybox" "$out/busybox"       # the native peer of the in-guest benchmarks
 cp "$bench/init" "$out/bench-init"
 rm -rf "$work"
