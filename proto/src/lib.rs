@@ -3,6 +3,9 @@
 //! Each module is one protocol; the messages and the names of their fields are those of the peers we
 //! meet (KubeVirt's handler and launcher, the kubelet). The descriptions are in `proto/*.proto`.
 
+pub mod domain;
+pub mod stats;
+
 /// The most bytes of one message that a peer may send: what gRPC clients and servers decode by default.
 /// The JSON in a message is bounded by it too, so parsing needs no bound of its own.
 pub const MESSAGE_LEN_MAX_BYTES: usize = 4 << 20;
