@@ -171,6 +171,14 @@ pub mod reason {
     pub const SYNCHRONIZING_FAILED: &str = "Synchronizing with the Domain failed.";
     /// Failed instance: its node doesn't give signs of life.
     pub const NODE_UNRESPONSIVE: &str = "NodeUnresponsive";
+    /// `DataVolumesReady`: all of them are.
+    pub const ALL_DVS_READY: &str = "AllDVsReady";
+    /// `DataVolumesReady`: some aren't.
+    pub const NOT_ALL_DVS_READY: &str = "NotAllDVsReady";
+    /// `EvictionRequested`: somebody asked.
+    pub const EVICTION_REQUESTED: &str = "EvictionRequested";
+    /// `LiveMigratable`: several things, or none of those below; the message tells.
+    pub const NOT_MIGRATABLE: &str = "NotMigratable";
     /// `LiveMigratable`: disks that only this node has.
     pub const DISKS_NOT_MIGRATABLE: &str = "DisksNotLiveMigratable";
     /// `LiveMigratable`: interfaces that stay with their pod.

@@ -6,12 +6,15 @@
 
 pub mod access_credentials;
 pub mod base64;
+pub mod components;
 pub mod condition;
 pub mod defaulting;
 pub mod devices;
 pub mod domain;
+pub mod events;
 pub mod field;
 pub mod guest_agent;
+pub mod kubevirt;
 pub mod labels;
 pub mod manifest;
 pub mod metadata;
@@ -21,6 +24,7 @@ pub mod object;
 pub mod paths;
 pub mod probes;
 pub mod quantity;
+pub mod selector;
 pub mod status;
 pub mod validate;
 pub mod vm;
