@@ -5,10 +5,13 @@
 //! and `null` for a list as an empty list, which is how Go writes one that was never made.
 //!
 //! The reader trusts the writer with nothing: a launcher shares its pod with the guest's code. The length
-//! is bounded by the message it came in ([`crate::MESSAGE_LEN_MAX_BYTES`]), the nesting by `serde_json`,
-//! and every string here is as long as the writer liked: check it before it goes into a status.
+//! of a text is bounded by the message it came in ([`crate::MESSAGE_LEN_MAX_BYTES`]), the nesting by
+//! `serde_json`, a list by 4096 entries. Every string is as long as the writer liked and holds what it
+//! liked: check it before it goes into a status.
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::list;
 
 mod devices;
 mod metadata;
@@ -119,7 +122,7 @@ pub struct DomainStatus {
     /// Why it is in that state.
     pub reason: StateChangeReason,
     /// The guest's network interfaces, as its agent tells.
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "list::bounded")]
     pub interfaces: Vec<InterfaceStatus>,
     /// The guest's operating system, as its agent tells.
     #[serde(rename = "OSInfo")]
@@ -143,7 +146,7 @@ pub struct InterfaceStatus {
     /// The first address, without a prefix length.
     pub ip: String,
     /// Every address, without prefix lengths.
-    #[serde(rename = "IPs", deserialize_with = "null_is_empty")]
+    #[serde(rename = "IPs", deserialize_with = "list::bounded")]
     pub ips: Vec<String>,
     /// The guest's name of the interface ("eth0").
     pub interface_name: String,
@@ -287,7 +290,7 @@ pub struct Features {
     pub acpi: Option<Present>,
 }
 
-/// Takes `null` as the empty value, which is what Go writes for a list or a pointer without value.
+/// Takes `null` as the empty value, which is what Go writes for a pointer without value.
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -4,10 +4,11 @@
 //! meet (KubeVirt's handler and launcher, the kubelet). The descriptions are in `proto/*.proto`.
 
 pub mod domain;
+mod list;
 pub mod stats;
 
 /// The most bytes of one message that a peer may send: what gRPC clients and servers decode by default.
-/// The JSON in a message is bounded by it too, so parsing needs no bound of its own.
+/// It bounds the JSON in a message too.
 pub const MESSAGE_LEN_MAX_BYTES: usize = 4 << 20;
 
 /// The description of every wire, a serialised `google.protobuf.FileDescriptorSet`.

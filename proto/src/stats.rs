@@ -8,6 +8,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::list;
+
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +57,7 @@ macro_rules! with_twins {
                         while let Some(key) = map.next_key::<String>()? {
                             match key.as_str() {
                                 $($plain_key => {
-                                    fields.$plain = map.next_value::<Option<_>>()?.unwrap_or_default();
+                                    fields.$plain = map.next_value()?;
                                 })*
                                 $($value_key => fields.$value = map.next_value()?,)*
                                 $(key if key.strip_suffix("Set") == Some($value_key) => {
@@ -81,33 +83,40 @@ macro_rules! with_twins {
     };
 }
 
-with_twins! {
-    /// The counters of a machine.
-    DomainStats {
-        /// Name of the domain.
-        name: String = "Name",
-        /// UUID of the domain.
-        uuid: String = "UUID",
-        /// Time used by all of the machine.
-        cpu: Option<CpuStats> = "Cpu",
-        /// Memory of the guest and of the process.
-        memory: Option<MemoryStats> = "Memory",
-        /// Progress of a migration.
-        migrate_domain_job_info: Option<MigrationJob> = "MigrateDomainJobInfo",
-        /// Each vCPU, by its number.
-        vcpu: Vec<VcpuStats> = "Vcpu",
-        /// Each network interface.
-        net: Vec<NetStats> = "Net",
-        /// Each disk.
-        block: Vec<BlockStats> = "Block",
-        /// How fast the guest writes memory.
-        dirty_rate: Option<DirtyRate> = "DirtyRate",
-        /// The guest's load averages.
-        load: Option<Load> = "Load",
-    } values {
-        /// Which CPUs of the host each vCPU may run on: a row for each vCPU.
-        cpu_map: Vec<Vec<bool>> = "CPUMap",
-    }
+/// The counters of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DomainStats {
+    /// Name of the domain.
+    pub name: String,
+    /// UUID of the domain.
+    #[serde(rename = "UUID")]
+    pub uuid: String,
+    /// Time used by all of the machine.
+    pub cpu: Option<CpuStats>,
+    /// Memory of the guest and of the process.
+    pub memory: Option<MemoryStats>,
+    /// Progress of a migration.
+    pub migrate_domain_job_info: Option<MigrationJob>,
+    /// Each vCPU, by its number.
+    #[serde(deserialize_with = "list::bounded")]
+    pub vcpu: Vec<VcpuStats>,
+    /// Each network interface.
+    #[serde(deserialize_with = "list::bounded")]
+    pub net: Vec<NetStats>,
+    /// Each disk.
+    #[serde(deserialize_with = "list::bounded")]
+    pub block: Vec<BlockStats>,
+    /// Whether the map of CPUs is known.
+    #[serde(rename = "CPUMapSet")]
+    pub cpu_map_set: bool,
+    /// Which CPUs of the host each vCPU may run on: a row for each vCPU.
+    #[serde(rename = "CPUMap", deserialize_with = "list::bounded")]
+    pub cpu_map: Vec<Vec<bool>>,
+    /// How fast the guest writes memory.
+    pub dirty_rate: Option<DirtyRate>,
+    /// The guest's load averages.
+    pub load: Option<Load>,
 }
 
 with_twins! {

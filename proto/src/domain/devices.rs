@@ -2,23 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::null_is_empty;
+use crate::list;
 
 /// The devices of a domain that a handler looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Devices {
     /// Network interfaces.
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "list::bounded")]
     pub interfaces: Vec<Interface>,
     /// Ports of the serial bus; the agent's is [`ChannelTarget::GUEST_AGENT`].
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "list::bounded")]
     pub channels: Vec<Channel>,
     /// Devices of the host given to the guest.
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "list::bounded")]
     pub host_devices: Vec<HostDevice>,
     /// Disks.
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "list::bounded")]
     pub disks: Vec<Disk>,
 }
 

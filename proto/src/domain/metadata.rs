@@ -11,7 +11,7 @@ pub struct Metadata {
     pub kubevirt: KubeVirtMetadata,
 }
 
-/// What KubeVirt remembers with a domain. The timestamps in it are RFC 3339, and must be: Go refuses
+/// What KubeVirt remembers with a domain, without what it remembers of backups. The timestamps in it are RFC 3339, and must be: Go refuses
 /// the whole domain otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -31,9 +31,6 @@ pub struct KubeVirtMetadata {
     /// The memory dump under way, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_dump: Option<MemoryDump>,
-    /// The backup under way, or the last one, as it was written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup: Option<serde_json::Value>,
 }
 
 /// How an orderly end goes.
