@@ -1,25 +1,30 @@
 //! From an instance to a machine: pure functions, so that what a manifest means can be read off a test.
 
+mod disks;
+mod domain_devices;
+mod io_threads;
+
 use std::path::PathBuf;
 
-use api::devices::Disk;
 use api::domain::{Chassis, Cpu, DomainSpec, Firmware};
 use api::validate::guest_memory_path;
 use api::{FieldError, FieldPath, Vmi};
-use block::CacheMode;
 use uuid::Uuid;
 use vmm::config::{
-    Accel, BootSource, CpuConfig, DiskBus, DiskConfig, DiskKind, ErrorPolicy, IoMode,
-    MachineConfig, MemoryConfig, SmbiosConfig,
+    Accel, BootSource, ConsolePortConfig, CpuConfig, MachineConfig, MemoryConfig, SmbiosConfig,
 };
 
 use crate::support::{self, Remarks};
 use crate::volumes::ResolvedVolumes;
 
+pub use domain_devices::domain_devices;
+
 /// Guest memory comes in whole MiB.
 const MIB: u64 = 1 << 20;
-/// Longest serial number that virtio can tell (virtio 1.3 §5.2.6, `VIRTIO_BLK_T_GET_ID`).
-const MAX_SERIAL_LEN: usize = 20;
+/// Name of the guest agent's port.
+pub const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+/// What `spec.startStrategy` says of a machine that waits before its first instruction.
+const START_PAUSED: &str = "Paused";
 /// What guests of KubeVirt read from SMBIOS; cloud-init and systemd look for it.
 const MANUFACTURER: &str = "KubeVirt";
 const PRODUCT: &str = "None";
@@ -37,6 +42,11 @@ pub struct Environment {
     pub bios: Option<PathBuf>,
     /// Memory of the host, bytes.
     pub memory_bytes: u64,
+    /// Socket for the guest agent's port; no port when `None`.
+    pub agent_socket: Option<PathBuf>,
+    /// Whether an instance is refused whose guest would miss a device that it cannot do without; else
+    /// that is a warning.
+    pub strict: bool,
 }
 
 /// A machine, and what is to be said about the instance it came from.
@@ -62,16 +72,17 @@ pub fn convert(
 ) -> Result<Converted, Vec<FieldError>> {
     let mut remarks = support::remarks(vmi);
     let vmi = checked(vmi)?;
+    if environment.strict && !remarks.refusals.is_empty() {
+        return Err(remarks.refusals);
+    }
+    remarks.warnings.append(&mut remarks.refusals);
+    remarks.warnings.extend(volumes.warnings.iter().cloned());
     let domain = &vmi.spec.domain;
     let cpus = cpus(domain.cpu.as_ref(), &mut remarks);
     let memory = memory(domain, environment).map_err(|error| vec![error])?;
     let boot = boot(domain, volumes, environment).map_err(|error| vec![error])?;
     let vcpus = cpus.sockets * cpus.cores * cpus.threads;
-    let disks = domain.devices.disks.iter().enumerate();
-    let disks = disks
-        .map(|(index, disk)| disk_config(domain, index, disk, vcpus, volumes, &mut remarks))
-        .collect::<Result<_, _>>()
-        .map_err(|error| vec![error])?;
+    let disks = disks::configs(domain, vcpus, volumes, &mut remarks)?;
     remark_boot_order(domain, &boot, &mut remarks);
     let config = MachineConfig {
         name: format!(
@@ -83,14 +94,23 @@ pub fn convert(
         memory,
         boot,
         disks,
-        console_ports: Vec::new(),
+        console_ports: agent_port(environment),
         rng: domain.devices.rng.is_some(),
         pvpanic: !domain.devices.panic_devices.is_empty(),
         smbios: smbios(domain),
         accel: environment.accel,
-        start_paused: false,
+        start_paused: vmi.spec.start_strategy.as_deref() == Some(START_PAUSED),
     };
     Ok(Converted { config, remarks })
+}
+
+fn agent_port(environment: &Environment) -> Vec<ConsolePortConfig> {
+    let socket = environment.agent_socket.iter();
+    let port = |socket: &PathBuf| ConsolePortConfig {
+        name: AGENT_PORT.to_owned(),
+        socket: socket.clone(),
+    };
+    socket.map(port).collect()
 }
 
 /// Returns the instance with its defaults filled in.
@@ -200,96 +220,6 @@ fn boot(
             "not set, and this host has no BIOS image to boot disks with: set it, install the package seabios, or give --bios FILE",
         )),
     }
-}
-
-fn disk_config(
-    domain: &DomainSpec,
-    index: usize,
-    disk: &Disk,
-    vcpus: u32,
-    volumes: &ResolvedVolumes,
-    remarks: &mut Remarks,
-) -> Result<DiskConfig, FieldError> {
-    let path = FieldPath::new("spec.domain.devices.disks").index(index);
-    let volume = volumes.disks.get(&disk.name).ok_or_else(|| {
-        FieldError::new(
-            path.child("name"),
-            "its volume was not prepared: remove the disk",
-        )
-    })?;
-    remark_bus(disk, &path, remarks);
-    let custom = disk
-        .block_size
-        .as_ref()
-        .and_then(|size| size.custom.as_ref());
-    let logical_block_bytes = custom.and_then(|size| size.logical).unwrap_or(512);
-    let multi_queue = domain.devices.block_multi_queue.unwrap_or(false);
-    Ok(DiskConfig {
-        name: disk.name.clone(),
-        bus: DiskBus::VirtioBlk,
-        kind: DiskKind::Disk,
-        source: volume.source.clone(),
-        read_only: volume.read_only || crate::volumes::is_read_only(disk),
-        serial: serial(&disk.serial, &path, remarks),
-        queues: if multi_queue {
-            u16::try_from(vcpus).unwrap_or(u16::MAX)
-        } else {
-            1
-        },
-        logical_block_bytes,
-        physical_block_bytes: custom
-            .and_then(|size| size.physical)
-            .unwrap_or(logical_block_bytes),
-        cache: match disk.cache.as_str() {
-            "none" => CacheMode::None,
-            "writethrough" => CacheMode::Writethrough,
-            _ => CacheMode::Writeback,
-        },
-        io: IoMode::Threads,
-        discard: true,
-        error_policy: ErrorPolicy::Report,
-        io_thread: None,
-        boot_order: disk.boot_order,
-    })
-}
-
-/// Every disk is a virtio disk; a guest that was promised another is told so.
-fn remark_bus(disk: &Disk, path: &FieldPath, remarks: &mut Remarks) {
-    let (field, bus) = match (&disk.disk, &disk.cdrom) {
-        (_, Some(cdrom)) => (
-            "cdrom",
-            if cdrom.bus.is_empty() {
-                "sata"
-            } else {
-                &cdrom.bus
-            },
-        ),
-        (Some(target), None) if !matches!(target.bus.as_str(), "" | "virtio") => {
-            ("disk.bus", target.bus.as_str())
-        }
-        _ => return,
-    };
-    let text = match field {
-        "cdrom" => {
-            format!("CD-ROM drives on {bus} are not supported yet: the guest gets a virtio disk")
-        }
-        _ => format!("bus {bus} is not supported yet: the guest gets a virtio disk"),
-    };
-    remarks
-        .warnings
-        .push(FieldError::new(path.child(field), text));
-}
-
-fn serial(serial: &str, path: &FieldPath, remarks: &mut Remarks) -> Option<String> {
-    if serial.len() > MAX_SERIAL_LEN {
-        remarks.warnings.push(FieldError::new(
-            path.child("serial"),
-            format!("virtio disks tell the first {MAX_SERIAL_LEN} bytes only: shorten it"),
-        ));
-    }
-    // Validation has left nothing but ASCII.
-    let end = serial.len().min(MAX_SERIAL_LEN);
-    (!serial.is_empty()).then(|| serial[..end].to_owned())
 }
 
 /// A kernel that is given needs no boot order; firmware tries disks as they stand in the manifest.

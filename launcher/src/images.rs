@@ -5,6 +5,7 @@
 //! where they are never written again.
 
 mod archive;
+mod folder;
 mod layers;
 mod layout;
 mod reference;
@@ -15,6 +16,7 @@ mod tree;
 use std::io;
 use std::path::PathBuf;
 
+pub use folder::{mounted_disk, mounted_file};
 pub use reference::{Reference, ReferenceError};
 pub use store::ImageStore;
 
@@ -36,6 +38,17 @@ pub enum ImageError {
         /// The image.
         image: Reference,
         /// The image folder.
+        dir: PathBuf,
+    },
+    /// Nobody mounted it.
+    #[error(
+        "image {image} is not mounted at {}: see the pod's events for what keeps its volume from being mounted",
+        dir.display()
+    )]
+    NotMounted {
+        /// The image.
+        image: Reference,
+        /// Where it should be.
         dir: PathBuf,
     },
     /// A file of the image folder or the cache cannot be read.

@@ -15,7 +15,9 @@ use crate::instance::{Instance, InstanceError};
 use crate::life::{self, LifeError};
 use crate::state_dir::{Layout, StateDir, StateDirError};
 use crate::support::Remarks;
-use crate::volumes::{VolumeCause, VolumeError, plan_volumes, prepare};
+use crate::volumes::{
+    Place, Standalone, VolumeCause, VolumeError, plan_kernel, plan_volumes, prepare,
+};
 
 /// Why an instance did not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -124,13 +126,16 @@ fn build(cli: &Cli, instance: &Instance) -> Result<(StateDir, Converted), Standa
     let fields = |errors| field_errors(instance, errors);
     let vmi = checked(&instance.vmi).map_err(fields)?;
     let mut state = StateDir::acquire(cli.state_dir.as_deref())?;
-    let layout = Layout::new(state.root(), &vmi);
-    let plans = plan_volumes(&vmi, &layout, cli.volume_dir.as_deref())
-        .map_err(|error| fields(vec![error]))?;
-    let images = ImageStore::new(cli.image_dir.clone(), cache_dir(cli, state.root()));
-    let firmware = vmi.spec.domain.firmware.as_ref();
-    let kernel_boot = firmware.and_then(|firmware| firmware.kernel_boot.as_ref());
-    let volumes = prepare(&plans, kernel_boot, &images, &mut state).map_err(|error| {
+    let agent_socket = Layout::new(state.root(), &vmi).agent_socket();
+    state.claim_socket(&agent_socket)?;
+    let place = Place::Standalone(Standalone {
+        root: state.root().to_owned(),
+        volume_dir: cli.volume_dir.clone(),
+        images: ImageStore::new(cli.image_dir.clone(), cache_dir(cli, state.root())),
+    });
+    let plans = plan_volumes(&vmi, &place).map_err(|error| fields(vec![error]))?;
+    let kernel = plan_kernel(&vmi, &place);
+    let volumes = prepare(&plans, kernel.as_ref(), &place, &mut state).map_err(|error| {
         let VolumeError { field, source } = error;
         let field = instance.field_in_manifest(&field);
         StandaloneError::Volume { field, source }
@@ -139,6 +144,8 @@ fn build(cli: &Cli, instance: &Instance) -> Result<(StateDir, Converted), Standa
         accel: cli.accel,
         bios: cli.bios.clone().or_else(host::bios_image),
         memory_bytes: host::memory_bytes(),
+        agent_socket: Some(agent_socket),
+        strict: false,
     };
     let converted = convert(&instance.vmi, &volumes, &environment).map_err(fields)?;
     log_remarks(instance, &instance.remarks);

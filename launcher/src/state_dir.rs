@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 
 use api::{Vmi, paths};
 
+use crate::pod::PodPaths;
+
 /// Longest path of a Unix socket (sun_path without its end).
 const MAX_SOCKET_PATH_LEN: usize = 107;
 
-/// Where one instance's files lie below the folder that stands for the pod's `/var/run`.
+/// Where one instance's files lie: in the folders of a launcher's pod, or below a folder that stands for
+/// the pod's `/var/run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    root: PathBuf,
+    private_dir: PathBuf,
+    ephemeral_disk_dir: PathBuf,
+    empty_disk_dir: PathBuf,
     namespace: String,
     name: String,
     uid: String,
@@ -21,8 +26,34 @@ pub struct Layout {
 impl Layout {
     /// Returns the places of an instance below `root`. Its name and namespace must have been checked.
     pub fn new(root: &Path, vmi: &Vmi) -> Self {
+        let private_dir = root.join(paths::PRIVATE_DIR);
+        let ephemeral_disk_dir = root.join(paths::EPHEMERAL_DISK_DIR);
+        let empty_disk_dir = root.join(paths::EMPTY_DISK_DIR);
+        Self::of(vmi, private_dir, ephemeral_disk_dir, empty_disk_dir)
+    }
+
+    /// Returns the places of an instance in a pod. Its name and namespace must have been checked.
+    pub fn in_pod(paths: &PodPaths, vmi: &Vmi) -> Self {
+        let empty_disk_dir = paths.libvirt_dir.join("empty-disks");
+        let private_dir = paths.private_dir.clone();
+        Self::of(
+            vmi,
+            private_dir,
+            paths.ephemeral_disk_dir.clone(),
+            empty_disk_dir,
+        )
+    }
+
+    fn of(
+        vmi: &Vmi,
+        private_dir: PathBuf,
+        ephemeral_disk_dir: PathBuf,
+        empty_disk_dir: PathBuf,
+    ) -> Self {
         Self {
-            root: root.to_owned(),
+            private_dir,
+            ephemeral_disk_dir,
+            empty_disk_dir,
             namespace: vmi.metadata.namespace_or_default().to_owned(),
             name: vmi.metadata.name.clone(),
             uid: vmi.metadata.uid.clone(),
@@ -31,7 +62,7 @@ impl Layout {
 
     /// Folder of the console sockets.
     pub fn console_dir(&self) -> PathBuf {
-        self.root.join(paths::PRIVATE_DIR).join(&self.uid)
+        self.private_dir.join(&self.uid)
     }
 
     /// Socket of the first serial port.
@@ -39,10 +70,14 @@ impl Layout {
         self.console_dir().join(paths::SERIAL_SOCKET)
     }
 
+    /// Socket of the guest agent's port.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.console_dir().join("virt-agent0")
+    }
+
     /// The guest's writes over a volume that stays unchanged.
     pub fn overlay(&self, volume: &str) -> PathBuf {
-        self.root
-            .join(paths::EPHEMERAL_DISK_DIR)
+        self.ephemeral_disk_dir
             .join("disk-data")
             .join(volume)
             .join("disk.qcow2")
@@ -50,15 +85,12 @@ impl Layout {
 
     /// An empty disk.
     pub fn empty_disk(&self, volume: &str) -> PathBuf {
-        self.root
-            .join(paths::EMPTY_DISK_DIR)
-            .join(format!("{volume}.qcow2"))
+        self.empty_disk_dir.join(format!("{volume}.qcow2"))
     }
 
     /// The image with cloud-init's data, `noCloud.iso` or `configdrive.iso`.
     pub fn cloud_init_image(&self, file_name: &str) -> PathBuf {
-        self.root
-            .join(paths::EPHEMERAL_DISK_DIR)
+        self.ephemeral_disk_dir
             .join("cloud-init-data")
             .join(&self.namespace)
             .join(&self.name)
@@ -67,10 +99,12 @@ impl Layout {
 
     /// The image of a config map, secret or the like; `kind` as in `config-map-disks`.
     pub fn object_image(&self, kind: &str, volume: &str) -> PathBuf {
-        self.root
-            .join(paths::PRIVATE_DIR)
-            .join(kind)
-            .join(format!("{volume}.iso"))
+        self.private_dir.join(kind).join(format!("{volume}.iso"))
+    }
+
+    /// The disk with metrics of the host.
+    pub fn metrics_disk(&self) -> PathBuf {
+        self.private_dir.join("downwardmetric-disk/vhostmd0")
     }
 }
 
@@ -101,8 +135,8 @@ pub struct StateDir {
     registered: Vec<PathBuf>,
     /// Files that go unless the machine starts.
     provisional: Vec<PathBuf>,
-    /// Held for its lock.
-    _lock: File,
+    /// Held for its lock; the folders of a pod serve one launcher anyway.
+    lock: Option<File>,
     /// Held for its removal.
     _private: Option<tempfile::TempDir>,
 }
@@ -144,9 +178,20 @@ impl StateDir {
             root,
             registered: Vec::new(),
             provisional: Vec::new(),
-            _lock: lock,
+            lock: Some(lock),
             _private: private,
         })
+    }
+
+    /// Takes the folders of a pod, which are this launcher's alone.
+    pub fn in_pod(paths: &PodPaths) -> Self {
+        Self {
+            root: paths.private_dir.clone(),
+            registered: Vec::new(),
+            provisional: Vec::new(),
+            lock: None,
+            _private: None,
+        }
     }
 
     /// Returns the folder.
@@ -169,7 +214,9 @@ impl StateDir {
             fs::create_dir_all(parent).map_err(unusable)?;
         }
         remove(path).map_err(unusable)?;
-        self.registered.push(path.to_owned());
+        if !self.registered.iter().any(|known| known == path) {
+            self.registered.push(path.to_owned());
+        }
         Ok(())
     }
 
@@ -203,7 +250,9 @@ impl Drop for StateDir {
                 tracing::warn!(path = %path.display(), %error, "a file of this machine could not be removed");
             }
         }
-        let _gone = remove(&self.root.join("launcher.lock"));
+        if self.lock.is_some() {
+            let _gone = remove(&self.root.join("launcher.lock"));
+        }
     }
 }
 

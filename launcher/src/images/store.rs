@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ImageError;
 use super::archive::Pieces;
+use super::folder::{self, SHOWN_FILES, listing};
 use super::layers;
 use super::layout::{self, Image};
 use super::reference::Reference;
@@ -17,11 +18,9 @@ const MAX_DEPTH: usize = 5;
 const MAX_ENTRIES: usize = 20_000;
 /// Name in the cache of an image's only disk.
 const ONLY_DISK: &str = "only-disk";
-/// Files named in an error.
-const SHOWN_FILES: usize = 5;
 
 /// Finds files of container images, below one folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ImageStore {
     folder: Option<PathBuf>,
     cache: PathBuf,
@@ -48,14 +47,7 @@ impl ImageStore {
     pub fn file(&self, image: &str, path: &str) -> Result<PathBuf, ImageError> {
         let image = Reference::parse(image)?;
         match self.find(&image)? {
-            Found::Folder(root) => match tree::resolve(path, |path| folder_node(&root, path)) {
-                Some((path, Node::File(()))) => Ok(root.join(path)),
-                _ => Err(ImageError::NoFile {
-                    image,
-                    path: path.to_owned(),
-                    holds: listing(&folder_names(&root)),
-                }),
-            },
+            Found::Folder(root) => folder::file(&root, &image, path),
             Found::Packed(packed) => {
                 let plain = tree::plain_path(path).unwrap_or_default();
                 let cached = self.cached(&packed, "files").join(plain);
@@ -72,22 +64,7 @@ impl ImageStore {
     pub fn only_disk(&self, image: &str) -> Result<PathBuf, ImageError> {
         let image = Reference::parse(image)?;
         match self.find(&image)? {
-            Found::Folder(root) => {
-                let mut names = folder_names(&root.join("disk"));
-                names.retain(|name| {
-                    matches!(
-                        folder_node(&root, &format!("disk/{name}")),
-                        Some(Node::File(()))
-                    )
-                });
-                match names.as_slice() {
-                    [only] => Ok(root.join("disk").join(only)),
-                    _ => Err(ImageError::NoSingleDisk {
-                        image,
-                        found: listing(&names),
-                    }),
-                }
-            }
+            Found::Folder(root) => folder::only_disk(&root, &image),
             Found::Packed(packed) => {
                 let cached = self.cached(&packed, ONLY_DISK);
                 self.unpack(&packed, cached, |tree| only_disk(tree, &image))
@@ -203,29 +180,6 @@ fn list_sources(
     Ok(())
 }
 
-fn folder_node(root: &Path, path: &str) -> Option<Node<()>> {
-    let full = root.join(path);
-    let kind = full.symlink_metadata().ok()?.file_type();
-    Some(if kind.is_symlink() {
-        Node::Symlink(full.read_link().ok()?.to_string_lossy().into_owned())
-    } else if kind.is_dir() {
-        Node::Directory
-    } else if kind.is_file() {
-        Node::File(())
-    } else {
-        Node::Other
-    })
-}
-
-fn folder_names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES);
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    names.sort();
-    names
-}
-
 fn file_place(
     tree: &Tree<layers::Place>,
     image: &Reference,
@@ -268,14 +222,5 @@ fn only_disk(tree: &Tree<layers::Place>, image: &Reference) -> Result<layers::Pl
                 found: listing(&names),
             })
         }
-    }
-}
-
-/// A few names for an error.
-fn listing(names: &[String]) -> String {
-    match names.len() {
-        0 => "nothing".to_owned(),
-        count if count > SHOWN_FILES => format!("{}, …", names[..SHOWN_FILES].join(", ")),
-        _ => names.join(", "),
     }
 }

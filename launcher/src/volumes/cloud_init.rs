@@ -1,11 +1,13 @@
 //! Disks for cloud-init: the NoCloud and ConfigDrive data sources.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use block::iso9660::IsoBuilder;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::VolumeCause;
+use super::access::read_keys;
+use super::folder::read_bounded;
 
 /// Most user or network data; cloud-init itself refuses more than 16 MiB packed.
 const MAX_DATA_MIB: u64 = 16;
@@ -49,10 +51,14 @@ pub struct CloudInit {
     pub hostname: String,
     /// System UUID; cloud-init runs anew where it changes.
     pub uuid: String,
+    /// Name of the instance type that the machine was made from.
+    pub instance_type: Option<String>,
     /// User data.
     pub user: Option<Data>,
     /// Network data.
     pub network: Option<Data>,
+    /// Folders with SSH keys.
+    pub key_folders: Vec<PathBuf>,
 }
 
 /// Data given in the manifest, or by a secret.
@@ -75,9 +81,10 @@ impl Data {
             Self::Bytes(bytes) => Ok(bytes.clone()),
             Self::Secret { folder, keys } => {
                 let paths = keys.map(|key| folder.join(key));
-                let Some(path) = paths.iter().find(|path| path.exists()) else {
+                // Where a secret has no such key, a kubelet that mounts it alone leaves an empty folder.
+                let Some(path) = paths.iter().find(|path| path.is_file()) else {
                     let [path, _] = paths;
-                    let cure = "put the secret's keys there as files";
+                    let cure = "give the secret this key";
                     return Err(VolumeCause::Absent { path, cure });
                 };
                 read_bounded(path, MAX_DATA_MIB)
@@ -86,43 +93,20 @@ impl Data {
     }
 }
 
-/// Reads a small file.
-pub(super) fn read_bounded(path: &Path, limit_mib: u64) -> Result<Vec<u8>, VolumeCause> {
-    use std::io::Read;
-    let read = |source| VolumeCause::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(read)?;
-    let mut bytes = Vec::new();
-    file.take((limit_mib << 20) + 1)
-        .read_to_end(&mut bytes)
-        .map_err(read)?;
-    if bytes.len() as u64 > limit_mib << 20 {
-        return Err(VolumeCause::TooLarge {
-            path: path.to_owned(),
-            limit_mib,
-        });
-    }
-    Ok(bytes)
-}
-
 impl CloudInit {
     /// The files of the disk, by path.
     pub(super) fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, VolumeCause> {
         let user = self.user.as_ref().map(Data::read).transpose()?;
         let network = self.network.as_ref().map(Data::read).transpose()?;
+        let metadata = self.metadata()?.to_string().into_bytes();
         let files = match self.kind {
             CloudInitKind::NoCloud => [
-                ("meta-data", Some(self.no_cloud_metadata())),
+                ("meta-data", Some(metadata)),
                 ("user-data", Some(user.unwrap_or_default())),
                 ("network-config", network),
             ],
             CloudInitKind::ConfigDrive => [
-                (
-                    "openstack/latest/meta_data.json",
-                    Some(self.config_drive_metadata()),
-                ),
+                ("openstack/latest/meta_data.json", Some(metadata)),
                 ("openstack/latest/user_data", user),
                 ("openstack/latest/network_data.json", network),
             ],
@@ -133,18 +117,42 @@ impl CloudInit {
             .collect())
     }
 
-    fn no_cloud_metadata(&self) -> Vec<u8> {
-        let document = json!({"instance-id": self.uuid, "local-hostname": self.hostname});
-        document.to_string().into_bytes()
+    /// What the guest learns of itself; the names of the fields differ by data source.
+    fn metadata(&self) -> Result<Value, VolumeCause> {
+        let keys = self.public_keys()?;
+        let (mut document, type_field, keys_field) = match self.kind {
+            CloudInitKind::NoCloud => {
+                let document = json!({"instance-id": self.uuid, "local-hostname": self.hostname});
+                (document, "instance-type", "public-keys")
+            }
+            CloudInitKind::ConfigDrive => {
+                let document = json!({
+                    "instance_id": format!("{}.{}", self.name, self.namespace),
+                    "hostname": self.hostname,
+                    "uuid": self.uuid,
+                });
+                (document, "instance_type", "public_keys")
+            }
+        };
+        if let Some(instance_type) = &self.instance_type {
+            document[type_field] = json!(instance_type);
+        }
+        if !keys.is_empty() {
+            document[keys_field] = Value::Object(keys);
+        }
+        Ok(document)
     }
 
-    fn config_drive_metadata(&self) -> Vec<u8> {
-        let document = json!({
-            "instance_id": format!("{}.{}", self.name, self.namespace),
-            "hostname": self.hostname,
-            "uuid": self.uuid,
-        });
-        document.to_string().into_bytes()
+    /// SSH keys by number, as cloud-init takes them.
+    fn public_keys(&self) -> Result<Map<String, Value>, VolumeCause> {
+        let mut keys = Vec::new();
+        for folder in &self.key_folders {
+            keys.extend(read_keys(folder)?);
+        }
+        let numbered = keys.into_iter().enumerate();
+        Ok(numbered
+            .map(|(number, key)| (number.to_string(), Value::String(key)))
+            .collect())
     }
 
     /// Lays out the disk.

@@ -1,20 +1,27 @@
 //! What each volume needs, decided from the instance alone.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api::devices::Disk;
-use api::volumes::{CloudInitSource, HOST_DISK_EXISTS_OR_CREATE, Volume};
+use api::domain::KernelBootContainer;
+use api::volumes::{CloudInitSource, HOST_DISK_EXISTS_OR_CREATE, SysprepSource, Volume};
 use api::{FieldError, FieldPath, Quantity, Vmi};
 
+use super::access::key_folders;
 use super::cloud_init::{CloudInit, CloudInitKind, Data};
+use super::place::{ClaimImage, ClaimStatus, ImageFile, ObjectKind, Place};
+use super::status::claim_status;
 use crate::state_dir::Layout;
 
 /// Label of a disk with a config map or secret.
 const OBJECT_LABEL: &str = "cfgdata";
 /// Label of a disk with Windows answer files.
 const SYSPREP_LABEL: &str = "unattendCD";
-/// Image file of a claim's volume.
-const CLAIM_IMAGE: &str = "disk.img";
+/// Annotations with the name of the instance type that a machine was made from.
+const INSTANCE_TYPE_ANNOTATIONS: [&str; 2] = [
+    "kubevirt.io/instancetype-name",
+    "kubevirt.io/cluster-instancetype-name",
+];
 
 /// What one volume needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,10 +39,8 @@ pub struct VolumePlan {
 pub enum VolumeSource {
     /// A file in a container image.
     ContainerDisk {
-        /// Name of the image.
-        image: String,
-        /// Path in it; its only disk when `None`.
-        path: Option<String>,
+        /// The file.
+        image: ImageFile,
         /// Where the guest's writes go; nowhere when it may not write.
         overlay: Option<PathBuf>,
     },
@@ -53,12 +58,14 @@ pub enum VolumeSource {
         /// Size to make it with when it is absent; it must exist when `None`.
         create_len_bytes: Option<u64>,
     },
-    /// The image in a claim's folder.
+    /// The image of a claim.
     Claim {
         /// The image.
-        file: PathBuf,
+        image: ClaimImage,
         /// Whether it may not be written.
         read_only: bool,
+        /// Whether the cluster says that its room is set aside.
+        preallocated: bool,
         /// Where the guest's writes go instead.
         overlay: Option<PathBuf>,
     },
@@ -80,6 +87,22 @@ pub enum VolumeSource {
         /// Whether the folder may be absent.
         optional: bool,
     },
+    /// A disk with metrics of the host, in vhostmd's format.
+    Metrics {
+        /// Image to make.
+        file: PathBuf,
+    },
+    /// A CD-ROM drive without a medium.
+    NoMedium,
+}
+
+/// A kernel to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelPlan {
+    /// Kernel.
+    pub kernel: ImageFile,
+    /// Initial RAM disk.
+    pub initrd: Option<ImageFile>,
 }
 
 /// Decides what each disk's volume needs. The instance must be valid.
@@ -87,15 +110,11 @@ pub enum VolumeSource {
 /// # Errors
 ///
 /// Names the first volume of a kind that is not supported.
-pub fn plan_volumes(
-    vmi: &Vmi,
-    layout: &Layout,
-    volume_dir: Option<&Path>,
-) -> Result<Vec<VolumePlan>, FieldError> {
+pub fn plan_volumes(vmi: &Vmi, place: &Place) -> Result<Vec<VolumePlan>, FieldError> {
     let planner = Planner {
         vmi,
-        layout,
-        volume_dir,
+        place,
+        layout: place.layout(vmi),
     };
     let disks = vmi.spec.domain.devices.disks.iter().enumerate();
     disks
@@ -103,43 +122,54 @@ pub fn plan_volumes(
         .collect()
 }
 
+/// Decides where the kernel of `firmware.kernelBoot` is. The instance must be valid.
+pub fn plan_kernel(vmi: &Vmi, place: &Place) -> Option<KernelPlan> {
+    let firmware = vmi.spec.domain.firmware.as_ref()?;
+    let container: &KernelBootContainer = firmware.kernel_boot.as_ref()?.container.as_ref()?;
+    let initrd = (!container.initrd_path.is_empty())
+        .then(|| place.kernel_file(container, &container.initrd_path));
+    Some(KernelPlan {
+        kernel: place.kernel_file(container, &container.kernel_path),
+        initrd,
+    })
+}
+
 struct Planner<'a> {
     vmi: &'a Vmi,
-    layout: &'a Layout,
-    volume_dir: Option<&'a Path>,
+    place: &'a Place,
+    layout: Layout,
 }
 
 impl Planner<'_> {
     fn plan(&self, index: usize, disk: &Disk) -> Result<VolumePlan, FieldError> {
-        let disk_field = FieldPath::new("spec.domain.devices.disks").index(index);
-        if disk.lun.is_some() {
-            let text = "passing a SCSI unit through is not supported yet: use disk";
-            return Err(FieldError::new(disk_field.child("lun"), text));
-        }
+        let name_field = FieldPath::new("spec.domain.devices.disks")
+            .index(index)
+            .child("name");
+        let plan = |field, source| VolumePlan {
+            name: disk.name.clone(),
+            field,
+            source,
+        };
         let mut volumes = self.vmi.spec.volumes.iter().enumerate();
-        let (index, volume) = volumes
-            .find(|(_, volume)| volume.name == disk.name)
-            .ok_or_else(|| {
-                FieldError::new(
-                    disk_field.child("name"),
-                    "there is no volume of this name: add it to spec.volumes",
-                )
-            })?;
+        let Some((index, volume)) = volumes.find(|(_, volume)| volume.name == disk.name) else {
+            if disk.cdrom.is_some() {
+                return Ok(plan(name_field, VolumeSource::NoMedium));
+            }
+            let text = "there is no volume of this name: add it to spec.volumes";
+            return Err(FieldError::new(name_field, text));
+        };
         let field = FieldPath::new("spec.volumes").index(index);
         let field = volume
             .sources()
             .first()
             .map_or(field.clone(), |source| field.child(source));
-        let source = self.source(volume, is_read_only(disk), &field)?;
-        Ok(VolumePlan {
-            name: disk.name.clone(),
-            field,
-            source,
-        })
+        let source = self.source(index, volume, is_read_only(disk), &field)?;
+        Ok(plan(field, source))
     }
 
     fn source(
         &self,
+        index: usize,
         volume: &Volume,
         read_only: bool,
         field: &FieldPath,
@@ -147,8 +177,7 @@ impl Planner<'_> {
         let overlay = || (!read_only).then(|| self.layout.overlay(&volume.name));
         if let Some(source) = &volume.container_disk {
             Ok(VolumeSource::ContainerDisk {
-                image: source.image.clone(),
-                path: (!source.path.is_empty()).then(|| source.path.clone()),
+                image: self.place.container_disk(index, source),
                 overlay: overlay(),
             })
         } else if let Some(source) = &volume.empty_disk {
@@ -159,54 +188,67 @@ impl Planner<'_> {
             })
         } else if let Some(source) = &volume.host_disk {
             let creates = source.disk_type == HOST_DISK_EXISTS_OR_CREATE;
-            let create_len_bytes = creates.then(|| units(source.capacity.as_ref()));
             Ok(VolumeSource::HostDisk {
-                file: PathBuf::from(&source.path),
-                create_len_bytes,
+                file: self.place.host_disk(&volume.name, &source.path),
+                create_len_bytes: creates.then(|| units(source.capacity.as_ref())),
             })
-        } else if let Some(source) = &volume.persistent_volume_claim {
-            let read_only = source.read_only.unwrap_or(false);
-            self.claim(
-                &source.claim_name,
-                &field.child("claimName"),
-                read_only,
-                None,
-            )
-        } else if let Some(source) = &volume.data_volume {
-            self.claim(&source.name, &field.child("name"), false, None)
-        } else if let Some(claim) = volume
-            .ephemeral
-            .as_ref()
-            .and_then(|source| source.persistent_volume_claim.as_ref())
-        {
-            let field = field.child("persistentVolumeClaim.claimName");
-            self.claim(&claim.claim_name, &field, true, overlay())
         } else if let Some(source) = &volume.cloud_init_no_cloud {
-            self.cloud_init(source, CloudInitKind::NoCloud, field)
+            self.cloud_init(volume, source, CloudInitKind::NoCloud, field)
         } else if let Some(source) = &volume.cloud_init_config_drive {
-            self.cloud_init(source, CloudInitKind::ConfigDrive, field)
+            self.cloud_init(volume, source, CloudInitKind::ConfigDrive, field)
+        } else if volume.downward_metrics.is_some() {
+            let file = self.layout.metrics_disk();
+            Ok(VolumeSource::Metrics { file })
+        } else if let Some(claim) = self.claim(volume, field, overlay())? {
+            Ok(claim)
         } else {
             self.files(volume, field)
         }
     }
 
+    /// A claim by whichever of its names it is called.
     fn claim(
         &self,
-        claim: &str,
+        volume: &Volume,
         field: &FieldPath,
-        read_only: bool,
         overlay: Option<PathBuf>,
-    ) -> Result<VolumeSource, FieldError> {
-        let file = self.folder(claim, field)?.join(CLAIM_IMAGE);
-        Ok(VolumeSource::Claim {
-            file,
+    ) -> Result<Option<VolumeSource>, FieldError> {
+        let ephemeral = volume.ephemeral.as_ref();
+        let ephemeral = ephemeral.and_then(|source| source.persistent_volume_claim.as_ref());
+        let is_hotplug = |hotpluggable: Option<bool>| hotpluggable.unwrap_or(false);
+        let (claim, field, read_only, overlay, hotplugged) =
+            if let Some(source) = &volume.persistent_volume_claim {
+                let read_only = source.read_only.unwrap_or(false);
+                let hotplugged = is_hotplug(source.hotpluggable);
+                let field = field.child("claimName");
+                (&source.claim_name, field, read_only, None, hotplugged)
+            } else if let Some(source) = &volume.data_volume {
+                let hotplugged = is_hotplug(source.hotpluggable);
+                (&source.name, field.child("name"), false, None, hotplugged)
+            } else if let Some(source) = ephemeral {
+                let field = field.child("persistentVolumeClaim.claimName");
+                (&source.claim_name, field, true, overlay, false)
+            } else {
+                return Ok(None);
+            };
+        let known = claim_status(self.vmi, &volume.name);
+        let status = ClaimStatus {
+            hotplugged: hotplugged || known.hotplugged,
+            // What must not be written is not made either.
+            capacity_bytes: known.capacity_bytes.filter(|_| !read_only),
+            ..known
+        };
+        Ok(Some(VolumeSource::Claim {
+            image: self.place.claim(&volume.name, claim, status, &field)?,
             read_only,
+            preallocated: known.preallocated,
             overlay,
-        })
+        }))
     }
 
     fn cloud_init(
         &self,
+        volume: &Volume,
         source: &CloudInitSource,
         kind: CloudInitKind,
         field: &FieldPath,
@@ -215,7 +257,10 @@ impl Planner<'_> {
             let reference: Option<&api::metadata::LocalObjectReference> = reference.as_ref();
             reference
                 .map(|reference| {
-                    let folder = self.folder(&reference.name, &field.child(name))?;
+                    let field = field.child(name);
+                    let folder =
+                        self.place
+                            .cloud_init_secret(&volume.name, &reference.name, &field)?;
                     Ok(Data::Secret { folder, keys })
                 })
                 .transpose()
@@ -226,17 +271,22 @@ impl Planner<'_> {
             "networkDataSecretRef",
             ["networkdata", "networkData"],
         )?;
+        let metadata = &self.vmi.metadata;
         let firmware = self.vmi.spec.domain.firmware.as_ref();
         let data = CloudInit {
             kind,
-            name: self.vmi.metadata.name.clone(),
-            namespace: self.vmi.metadata.namespace_or_default().to_owned(),
+            name: metadata.name.clone(),
+            namespace: metadata.namespace_or_default().to_owned(),
             hostname: self.vmi.guest_hostname().to_owned(),
             uuid: firmware
                 .map(|firmware| firmware.uuid.clone())
                 .unwrap_or_default(),
+            instance_type: INSTANCE_TYPE_ANNOTATIONS
+                .iter()
+                .find_map(|name| metadata.annotations.get(*name).cloned()),
             user: user.or_else(|| inline(&source.user_data, &source.user_data_base64)),
             network: network.or_else(|| inline(&source.network_data, &source.network_data_base64)),
+            key_folders: key_folders(self.vmi, kind, self.place)?,
         };
         Ok(VolumeSource::CloudInit {
             file: self.layout.cloud_init_image(kind.file_name()),
@@ -244,80 +294,81 @@ impl Planner<'_> {
         })
     }
 
+    /// A volume whose object's files go onto a disk.
     fn files(&self, volume: &Volume, field: &FieldPath) -> Result<VolumeSource, FieldError> {
-        let label = |label: &str| {
-            if label.is_empty() {
-                OBJECT_LABEL
-            } else {
-                label
-            }
-            .to_owned()
+        let of = |kind, object, label, optional: Option<bool>| FilesOf {
+            kind,
+            object,
+            label,
+            optional: optional.unwrap_or(false),
         };
-        let (kind, label, name, optional, name_field) = if let Some(source) = &volume.config_map {
-            let optional = source.optional.unwrap_or(false);
-            (
-                "config-map-disks",
-                label(&source.volume_label),
-                &source.name,
-                optional,
-                "name",
-            )
+        let name = volume.name.as_str();
+        let (files, name_field) = if let Some(source) = &volume.config_map {
+            let label = label(&source.volume_label);
+            let files = of(ObjectKind::ConfigMap, &source.name, label, source.optional);
+            (files, "name")
         } else if let Some(source) = &volume.secret {
-            let optional = source.optional.unwrap_or(false);
-            (
-                "secret-disks",
-                label(&source.volume_label),
-                &source.secret_name,
-                optional,
-                "secretName",
-            )
+            let label = label(&source.volume_label);
+            let object = &source.secret_name;
+            let files = of(ObjectKind::Secret, object, label, source.optional);
+            (files, "secretName")
+        } else if let Some(source) = &volume.downward_api {
+            let given = source.get("volumeLabel").and_then(|label| label.as_str());
+            let label = label(given.unwrap_or_default());
+            let files = of(ObjectKind::DownwardApi, name, label, None);
+            (files, "fields")
+        } else if let Some(source) = &volume.service_account {
+            let object = &source.service_account_name;
+            let files = of(ObjectKind::ServiceAccount, object, OBJECT_LABEL, None);
+            (files, "serviceAccountName")
         } else if let Some(source) = &volume.sysprep {
-            let (reference, name_field) = match (&source.config_map, &source.secret) {
-                (Some(reference), _) => (reference, "configMap.name"),
-                (None, Some(reference)) => (reference, "secret.name"),
-                (None, None) => {
-                    let text = "no source is set: name a configMap or a secret";
-                    return Err(FieldError::new(field.clone(), text));
-                }
-            };
-            (
-                "sysprep-disks",
-                SYSPREP_LABEL.to_owned(),
-                &reference.name,
-                false,
-                name_field,
-            )
+            let (object, name_field) = sysprep_object(source, field)?;
+            let files = of(ObjectKind::Sysprep, object, SYSPREP_LABEL, None);
+            (files, name_field)
         } else {
             let text = "volumes of this kind are not supported yet: remove the volume and its disk";
             return Err(FieldError::new(field.clone(), text));
         };
-        let folder = self.folder(name, &field.child(name_field))?;
-        let file = self.layout.object_image(kind, &volume.name);
+        let field = field.child(name_field);
+        let (folder, file) =
+            self.place
+                .files(files.kind, name, files.object, &field, &self.layout)?;
         Ok(VolumeSource::Files {
             file,
-            label,
+            label: files.label.to_owned(),
             folder,
-            optional,
+            optional: files.optional,
         })
     }
+}
 
-    /// The folder that stands for a config map, secret or claim.
-    fn folder(&self, name: &str, field: &FieldPath) -> Result<PathBuf, FieldError> {
-        let Some(volume_dir) = self.volume_dir else {
-            return Err(FieldError::new(
-                field.clone(),
-                format!(
-                    "{name:?} is an object of a cluster: give the folder that holds {name}/ with --volume-dir"
-                ),
-            ));
-        };
-        if name.is_empty() || name.starts_with('.') || name.contains('/') {
-            return Err(FieldError::new(
-                field.clone(),
-                format!("{name:?} is no object's name"),
-            ));
+/// An object whose files go onto a disk.
+struct FilesOf<'v> {
+    kind: ObjectKind,
+    object: &'v str,
+    label: &'v str,
+    optional: bool,
+}
+
+fn label(given: &str) -> &str {
+    if given.is_empty() {
+        OBJECT_LABEL
+    } else {
+        given
+    }
+}
+
+fn sysprep_object<'s>(
+    source: &'s SysprepSource,
+    field: &FieldPath,
+) -> Result<(&'s str, &'static str), FieldError> {
+    match (&source.config_map, &source.secret) {
+        (Some(reference), _) => Ok((&reference.name, "configMap.name")),
+        (None, Some(reference)) => Ok((&reference.name, "secret.name")),
+        (None, None) => {
+            let text = "no source is set: name a configMap or a secret";
+            Err(FieldError::new(field.clone(), text))
         }
-        Ok(volume_dir.join(name))
     }
 }
 
@@ -326,10 +377,9 @@ pub(crate) fn is_read_only(disk: &Disk) -> bool {
     if let Some(cdrom) = &disk.cdrom {
         return cdrom.readonly.unwrap_or(true);
     }
-    disk.disk
-        .as_ref()
-        .and_then(|disk| disk.readonly)
-        .unwrap_or(false)
+    let disk_says = disk.disk.as_ref().and_then(|disk| disk.readonly);
+    let lun_says = disk.lun.as_ref().and_then(|lun| lun.readonly);
+    disk_says.or(lun_says).unwrap_or(false)
 }
 
 fn inline(text: &str, base64: &str) -> Option<Data> {
@@ -340,5 +390,5 @@ fn inline(text: &str, base64: &str) -> Option<Data> {
 }
 
 fn units(quantity: Option<&Quantity>) -> u64 {
-    quantity.and_then(|quantity| quantity.units()).unwrap_or(0)
+    quantity.and_then(Quantity::units).unwrap_or(0)
 }

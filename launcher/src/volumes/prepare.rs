@@ -1,18 +1,19 @@
 //! Making the files that the plan asks for.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use api::FieldPath;
-use api::domain::KernelBoot;
+use api::{FieldError, FieldPath};
 use block::Format;
 use block::iso9660::IsoBuilder;
 use vmm::config::DiskSource;
 
-use super::cloud_init::read_bounded;
-use super::plan::{VolumePlan, VolumeSource};
-use super::{ResolvedDisk, ResolvedKernel, ResolvedVolumes, VolumeCause, VolumeError};
-use crate::images::ImageStore;
+use super::folder::read_files;
+use super::place::{ClaimImage, ImageFile, Place};
+use super::plan::{KernelPlan, VolumePlan, VolumeSource};
+use super::{Medium, ResolvedDisk, ResolvedKernel, ResolvedVolumes, VolumeCause, VolumeError};
+use super::{host_disk, metrics, probe};
+use crate::images::ImageError;
 use crate::state_dir::StateDir;
 
 /// Most bytes of a config map or secret; the API server's own bound is 1 MiB.
@@ -22,29 +23,36 @@ const PADDING_BYTES: u64 = 150 * 2048;
 
 /// Makes the files that the volumes need and finds those that are there.
 ///
-/// Files made here are registered with `state`, which removes them in the end; those of `hostDisk` stay
-/// once the machine [has started](StateDir::started).
+/// Files made here are registered with `state`, which removes them in the end; those of `hostDisk` and of
+/// claims stay once the machine [has started](StateDir::started). It may be called again as long as no
+/// machine runs: overlays, empty disks and images of data are then made anew, and what belongs to
+/// the user is found again.
 ///
 /// # Errors
 ///
 /// Names the volume's field and the file.
 pub fn prepare(
     plans: &[VolumePlan],
-    kernel_boot: Option<&KernelBoot>,
-    images: &ImageStore,
+    kernel: Option<&KernelPlan>,
+    place: &Place,
     state: &mut StateDir,
 ) -> Result<ResolvedVolumes, VolumeError> {
     let mut volumes = ResolvedVolumes::default();
     for plan in plans {
-        let disk = prepare_volume(&plan.source, images, state).map_err(|source| VolumeError {
-            field: field_of(plan),
+        let field = field_of(plan);
+        let mut maker = Maker {
+            place,
+            state,
+            field: &field,
+            warnings: &mut volumes.warnings,
+        };
+        let disk = maker.disk(&plan.source).map_err(|source| VolumeError {
+            field: field.clone(),
             source: Box::new(source),
         })?;
         volumes.disks.insert(plan.name.clone(), disk);
     }
-    if let Some(kernel_boot) = kernel_boot {
-        volumes.kernel = Some(find_kernel(kernel_boot, images)?);
-    }
+    volumes.kernel = kernel.map(|plan| find_kernel(plan, place)).transpose()?;
     Ok(volumes)
 }
 
@@ -57,200 +65,241 @@ fn field_of(plan: &VolumePlan) -> FieldPath {
     }
 }
 
-fn prepare_volume(
-    source: &VolumeSource,
-    images: &ImageStore,
-    state: &mut StateDir,
-) -> Result<ResolvedDisk, VolumeCause> {
-    match source {
-        VolumeSource::ContainerDisk {
-            image,
-            path,
-            overlay,
-        } => {
-            let base = match path {
-                Some(path) => images.file(image, path)?,
-                None => images.only_disk(image)?,
-            };
-            over(&base, overlay.as_deref(), true, state)
-        }
-        VolumeSource::EmptyDisk { file, len_bytes } => {
-            state.claim(file)?;
-            block::create_empty(file, *len_bytes, Format::Qcow2)?;
-            Ok(image(file, Some(Format::Qcow2), false))
-        }
-        VolumeSource::HostDisk {
-            file,
-            create_len_bytes,
-        } => {
-            if !file.exists() {
-                create_host_disk(file, *create_len_bytes, state)?;
+/// Makes one volume's disk.
+struct Maker<'a> {
+    place: &'a Place,
+    state: &'a mut StateDir,
+    field: &'a FieldPath,
+    warnings: &'a mut Vec<FieldError>,
+}
+
+impl Maker<'_> {
+    fn disk(&mut self, source: &VolumeSource) -> Result<ResolvedDisk, VolumeCause> {
+        match source {
+            VolumeSource::ContainerDisk { image, overlay } => {
+                let base = self.container_disk(image)?;
+                self.over(&base, None, overlay.as_deref(), true)
             }
-            Ok(image(file, None, false))
-        }
-        VolumeSource::Claim {
-            file,
-            read_only,
-            overlay,
-        } => {
-            if !file.exists() {
-                let cure = "put the claim's image there";
-                return Err(VolumeCause::Absent {
-                    path: file.clone(),
-                    cure,
-                });
+            VolumeSource::EmptyDisk { file, len_bytes } => {
+                self.state.claim(file)?;
+                block::create_empty(file, *len_bytes, Format::Qcow2)?;
+                image(file, Some(Format::Qcow2), false)
             }
-            over(file, overlay.as_deref(), *read_only, state)
+            VolumeSource::HostDisk {
+                file,
+                create_len_bytes,
+            } => {
+                if !file.exists() {
+                    let cure = "make it, or use type DiskOrCreate with a capacity";
+                    self.create(file, *create_len_bytes, cure)?;
+                }
+                image(file, None, false)
+            }
+            VolumeSource::Claim {
+                image,
+                read_only,
+                preallocated,
+                overlay,
+            } => {
+                let (base, format) = self.claim(image)?;
+                let mut disk = self.over(&base, format, overlay.as_deref(), *read_only)?;
+                disk.medium.preallocated |= *preallocated && overlay.is_none();
+                Ok(disk)
+            }
+            VolumeSource::CloudInit { file, data } => self.write_iso(&data.image()?, file),
+            VolumeSource::Files {
+                file,
+                label,
+                folder,
+                optional,
+            } => self.write_iso(&files_image(folder, label, *optional)?, file),
+            VolumeSource::Metrics { file } => self.metrics(file),
+            VolumeSource::NoMedium => Ok(ResolvedDisk {
+                source: DiskSource::Empty,
+                read_only: true,
+                medium: Medium::default(),
+            }),
         }
-        VolumeSource::CloudInit { file, data } => write_iso(&data.image()?, file, state),
-        VolumeSource::Files {
-            file,
-            label,
-            folder,
-            optional,
-        } => write_iso(&files_image(folder, label, *optional)?, file, state),
+    }
+
+    fn container_disk(&self, file: &ImageFile) -> Result<PathBuf, VolumeCause> {
+        let path = self.place.find(file)?;
+        if path.exists() {
+            return Ok(path);
+        }
+        let cure = "the node agent mounts it there once the image's container runs";
+        Err(VolumeCause::Absent { path, cure })
+    }
+
+    /// Finds or makes the image of a claim. A device is raw, whatever its first bytes say.
+    fn claim(&mut self, claim: &ClaimImage) -> Result<(PathBuf, Option<Format>), VolumeCause> {
+        let cure = "put the claim's image there";
+        match claim {
+            ClaimImage::Device(path) if path.exists() => Ok((path.clone(), Some(Format::Raw))),
+            ClaimImage::Device(path) => {
+                let path = path.clone();
+                let cure = "see the pod's events for what keeps the claim from being mounted";
+                Err(VolumeCause::Absent { path, cure })
+            }
+            ClaimImage::File {
+                file,
+                create_len_bytes,
+            } => {
+                if !file.exists() {
+                    self.create(file, *create_len_bytes, cure)?;
+                }
+                Ok((file.clone(), None))
+            }
+            ClaimImage::FileOrDevice { file, .. } if file.exists() => Ok((file.clone(), None)),
+            ClaimImage::FileOrDevice { device, .. } if device.exists() => {
+                Ok((device.clone(), Some(Format::Raw)))
+            }
+            ClaimImage::FileOrDevice { file, device } => Err(VolumeCause::NoClaim {
+                file: file.clone(),
+                device: device.clone(),
+            }),
+        }
+    }
+
+    /// Makes an image that is to stay, unless the machine does not start.
+    fn create(
+        &mut self,
+        file: &Path,
+        len_bytes: Option<u64>,
+        cure: &'static str,
+    ) -> Result<(), VolumeCause> {
+        let Some(wanted_bytes) = len_bytes else {
+            let path = file.to_owned();
+            return Err(VolumeCause::Absent { path, cure });
+        };
+        let made_bytes = host_disk::create(file, wanted_bytes)?;
+        self.state.provisional(file.to_owned());
+        if wanted_bytes - made_bytes >= 1 << 20 {
+            let text = format!(
+                "the volume has room for {made_bytes} bytes of {wanted_bytes}: the disk is made with that, which is tolerated"
+            );
+            self.warnings
+                .push(FieldError::new(self.field.clone(), text));
+        }
+        Ok(())
+    }
+
+    /// A base image, under an overlay where there is one.
+    fn over(
+        &mut self,
+        base: &Path,
+        base_format: Option<Format>,
+        overlay: Option<&Path>,
+        read_only: bool,
+    ) -> Result<ResolvedDisk, VolumeCause> {
+        let Some(overlay) = overlay else {
+            return image(base, base_format, read_only);
+        };
+        let medium = probe::medium(base)?;
+        self.state.claim(overlay)?;
+        let source = DiskSource::Overlay {
+            base: base.to_owned(),
+            base_format,
+            overlay: overlay.to_owned(),
+        };
+        Ok(ResolvedDisk {
+            source,
+            read_only: false,
+            medium: Medium {
+                preallocated: false,
+                ..medium
+            },
+        })
+    }
+
+    fn write_iso(&mut self, iso: &IsoBuilder, file: &Path) -> Result<ResolvedDisk, VolumeCause> {
+        self.state.claim(file)?;
+        iso.write_to(file)?;
+        pad(file)?;
+        image(file, Some(Format::Raw), true)
+    }
+
+    fn metrics(&mut self, file: &Path) -> Result<ResolvedDisk, VolumeCause> {
+        self.state.claim(file)?;
+        metrics::create_metrics_disk(file).map_err(|source| VolumeCause::Make {
+            path: file.to_owned(),
+            source,
+        })?;
+        let disk = image(file, Some(Format::Raw), true)?;
+        // It is written past the guest, whose reads must see that.
+        let medium = Medium {
+            direct_io: false,
+            ..disk.medium
+        };
+        Ok(ResolvedDisk { medium, ..disk })
     }
 }
 
-fn image(path: &Path, format: Option<Format>, read_only: bool) -> ResolvedDisk {
+fn image(
+    path: &Path,
+    format: Option<Format>,
+    read_only: bool,
+) -> Result<ResolvedDisk, VolumeCause> {
+    let medium = probe::medium(path)?;
     let source = DiskSource::Image {
         path: path.to_owned(),
         format,
         follow_backing: false,
     };
-    ResolvedDisk { source, read_only }
-}
-
-/// A base image, under an overlay where there is one.
-fn over(
-    base: &Path,
-    overlay: Option<&Path>,
-    read_only: bool,
-    state: &mut StateDir,
-) -> Result<ResolvedDisk, VolumeCause> {
-    let Some(overlay) = overlay else {
-        return Ok(image(base, None, read_only));
-    };
-    state.claim(overlay)?;
-    let source = DiskSource::Overlay {
-        base: base.to_owned(),
-        base_format: None,
-        overlay: overlay.to_owned(),
-    };
     Ok(ResolvedDisk {
         source,
-        read_only: false,
+        read_only,
+        medium,
     })
-}
-
-fn create_host_disk(
-    file: &Path,
-    len_bytes: Option<u64>,
-    state: &mut StateDir,
-) -> Result<(), VolumeCause> {
-    let Some(len_bytes) = len_bytes else {
-        let cure = "make it, or use type DiskOrCreate with a capacity";
-        return Err(VolumeCause::Absent {
-            path: file.to_owned(),
-            cure,
-        });
-    };
-    if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).map_err(|source| VolumeCause::Read {
-            path: parent.to_owned(),
-            source,
-        })?;
-    }
-    block::create_empty(file, len_bytes, Format::Raw)?;
-    state.provisional(file.to_owned());
-    Ok(())
-}
-
-fn write_iso(
-    iso: &IsoBuilder,
-    file: &Path,
-    state: &mut StateDir,
-) -> Result<ResolvedDisk, VolumeCause> {
-    state.claim(file)?;
-    iso.write_to(file)?;
-    pad(file)?;
-    Ok(image(file, Some(Format::Raw), true))
 }
 
 /// Adds the empty sectors that mastering programs leave at the end: programs that look for labels give
 /// up on devices shorter than the superblocks they know.
 fn pad(file: &Path) -> Result<(), VolumeCause> {
-    let read = |source| VolumeCause::Read {
+    let make = |source| VolumeCause::Make {
         path: file.to_owned(),
         source,
     };
-    let image = fs::File::options().write(true).open(file).map_err(read)?;
-    let len_bytes = image.metadata().map_err(read)?.len();
-    image.set_len(len_bytes + PADDING_BYTES).map_err(read)
+    let image = fs::File::options().write(true).open(file).map_err(make)?;
+    let len_bytes = image.metadata().map_err(make)?.len();
+    image.set_len(len_bytes + PADDING_BYTES).map_err(make)
 }
 
-/// A disk with the files of a folder, as a kubelet lays them out: what begins with two dots is its own.
+/// A disk with the files of a folder.
 fn files_image(folder: &Path, label: &str, optional: bool) -> Result<IsoBuilder, VolumeCause> {
     let mut iso = IsoBuilder::new(label)?;
-    if !folder.is_dir() {
-        if optional {
-            return Ok(iso);
-        }
-        let cure = "put the object's keys there as files";
-        return Err(VolumeCause::Absent {
-            path: folder.to_owned(),
-            cure,
-        });
+    if optional && !folder.is_dir() {
+        return Ok(iso);
     }
-    let read = |source| VolumeCause::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(read)? {
-        names.push(entry.map_err(read)?.file_name());
-    }
-    names.sort();
-    let mut total = 0;
-    for name in names {
-        let path = folder.join(&name);
-        let name = name.to_string_lossy();
-        if name.starts_with("..") || !path.is_file() {
-            continue;
-        }
-        let bytes = read_bounded(&path, MAX_OBJECT_MIB)?;
-        total += bytes.len() as u64;
-        if total > MAX_OBJECT_MIB << 20 {
-            return Err(VolumeCause::TooLarge {
-                path: folder.to_owned(),
-                limit_mib: MAX_OBJECT_MIB,
-            });
-        }
+    let cure = "put the object's keys there as files";
+    for (name, bytes) in read_files(folder, MAX_OBJECT_MIB, cure)? {
         iso.file(&name, bytes)?;
     }
     Ok(iso)
 }
 
-fn find_kernel(
-    kernel_boot: &KernelBoot,
-    images: &ImageStore,
-) -> Result<ResolvedKernel, VolumeError> {
+fn find_kernel(plan: &KernelPlan, place: &Place) -> Result<ResolvedKernel, VolumeError> {
     let field = FieldPath::new("spec.domain.firmware.kernelBoot.container");
-    let container = kernel_boot.container.clone().unwrap_or_default();
-    let find = |name: &str, path: &str| {
-        images.file(&container.image, path).map_err(|source| {
-            let in_image = matches!(source, crate::images::ImageError::NoFile { .. });
-            let field = field.child(if in_image { name } else { "image" });
+    let find = |name: &str, file: &ImageFile| {
+        let error = |source: VolumeCause| {
+            let in_image = matches!(
+                source,
+                VolumeCause::Image(ImageError::NoFile { .. }) | VolumeCause::Absent { .. }
+            );
             VolumeError {
-                field,
-                source: Box::new(source.into()),
+                field: field.child(if in_image { name } else { "image" }),
+                source: Box::new(source),
             }
-        })
+        };
+        let path = place.find(file).map_err(|source| error(source.into()))?;
+        if path.is_file() {
+            return Ok(path);
+        }
+        let cure = "the node agent mounts it there once the image's container runs";
+        Err(error(VolumeCause::Absent { path, cure }))
     };
-    let kernel = find("kernelPath", &container.kernel_path)?;
-    let initrd = match container.initrd_path.as_str() {
-        "" => None,
-        path => Some(find("initrdPath", path)?),
-    };
+    let kernel = find("kernelPath", &plan.kernel)?;
+    let initrd = plan.initrd.as_ref();
+    let initrd = initrd.map(|file| find("initrdPath", file)).transpose()?;
     Ok(ResolvedKernel { kernel, initrd })
 }
