@@ -3,6 +3,8 @@
 //! Each module is one protocol; the messages and the names of their fields are those of the peers we
 //! meet (KubeVirt's handler and launcher, the kubelet). The descriptions are in `proto/*.proto`.
 
+#![forbid(unsafe_code)]
+
 pub mod domain;
 mod list;
 pub mod stats;
