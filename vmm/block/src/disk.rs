@@ -11,7 +11,8 @@ use crate::width::to_u64;
 /// The unit in which disks are sized.
 pub(crate) const SECTOR_BYTES: u64 = 512;
 
-/// A disk: a fixed number of bytes that can be read and, if it is not read-only, written.
+/// A disk: a number of bytes that can be read and, if it is not read-only, written. The number
+/// changes only by [`grow`](Disk::grow) and [`refresh_len`](Disk::refresh_len).
 ///
 /// All calls block and may come from any thread, several at once. Two calls that touch the same
 /// bytes at the same time have no order; calls on different bytes never disturb each other, even
@@ -27,6 +28,34 @@ pub trait Disk: Send + Sync {
     /// Returns the block size that a guest should see. Calls accept any byte range all the same.
     fn logical_block_bytes(&self) -> u32 {
         512
+    }
+
+    /// Returns the room that the image takes on the host in bytes, without its backing files.
+    fn allocated_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Looks at the size of the image again, which somebody else may have changed, and returns it.
+    ///
+    /// # Errors
+    /// What the host answered; the disk then keeps the size it had.
+    fn refresh_len(&self) -> Result<u64, DiskError> {
+        Ok(self.len_bytes())
+    }
+
+    /// Makes the disk `len_bytes` long, rounded up to whole sectors; what is added reads as zeroes.
+    /// A disk that is at least that long stays as it is.
+    ///
+    /// # Errors
+    /// [`DiskError::ReadOnly`], [`DiskError::FixedSize`], [`DiskError::NoSpace`], else what the host
+    /// answered.
+    fn grow(&self, _len_bytes: u64) -> Result<(), DiskError> {
+        Err(DiskError::FixedSize)
+    }
+
+    /// Says what was asked of the opener and could not be done, such as direct I/O.
+    fn note(&self) -> Option<String> {
+        None
     }
 
     /// Fills `buf` with the bytes from `offset` on.
@@ -88,6 +117,9 @@ pub enum DiskError {
     /// The disk was opened read-only.
     #[error("change a read-only disk")]
     ReadOnly,
+    /// The disk cannot get longer, or not that much.
+    #[error("grow a disk whose size is fixed")]
+    FixedSize,
     /// The host file system is full, or the owner's quota is.
     #[error("{operation} at {offset} of {}: no space left on the host", path.display())]
     NoSpace {

@@ -22,27 +22,36 @@
 pub mod blk;
 mod chain;
 pub mod console;
+mod disk;
 mod event;
 mod fuzz;
 mod pci;
 mod registers;
 mod ring;
 pub mod rng;
+pub mod scsi;
 mod signal;
 mod spec;
+mod thread;
 mod worker;
 
 #[cfg(test)]
 mod driver;
 
-pub use blk::{Blk, BlkOptions, DiskAction, DiskEvent, ErrorPolicy};
+pub use blk::{Blk, BlkOptions};
 pub use chain::{Chain, Segments};
 pub use console::{Console, ConsoleError, ConsoleHandle, PortOptions};
+pub use disk::{
+    DiskAction, DiskChangeError, DiskCounters, DiskCounts, DiskEvent, DiskHandle, ErrorPolicy,
+    OnDiskError,
+};
 pub use fuzz::fuzz_drive;
 pub use pci::{NOTIFY_BAR, VirtioPci, VirtioPciError, VirtioPciOptions};
 pub use ring::{Ring, RingError, Rings, Served};
 pub use rng::Rng;
+pub use scsi::{Scsi, ScsiDiskOptions, ScsiError, ScsiKind, ScsiOptions};
 pub use signal::ConfigChange;
+pub use thread::IoThread;
 pub use worker::{QueueWorker, Turn, WorkerPlan};
 
 /// The kind of a virtio device (virtio 1.3 §5).
@@ -56,6 +65,8 @@ impl DeviceType {
     pub const CONSOLE: Self = Self(3);
     /// Entropy source (§5.4).
     pub const ENTROPY: Self = Self(4);
+    /// SCSI host (§5.6).
+    pub const SCSI: Self = Self(8);
 }
 
 /// The device half: what a device is, without rings and registers.

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use block::Disk;
 
 use self::worker::BlkWorker;
-use super::{DeviceType, VirtioDevice, WorkerPlan, read_config};
+pub use super::disk::{DiskAction, DiskEvent, ErrorPolicy, OnDiskError};
+use super::disk::{DiskHandle, Drive, TellGuest};
+use super::thread::IoThread;
+use super::{ConfigChange, DeviceType, VirtioDevice, WorkerPlan, read_config};
 use crate::lock::Lock;
 
 const F_SEG_MAX: u64 = 1 << 2;
@@ -21,7 +24,6 @@ const F_MQ: u64 = 1 << 12;
 const F_DISCARD: u64 = 1 << 13;
 const F_WRITE_ZEROES: u64 = 1 << 14;
 
-const SECTOR_BYTES: u64 = 512;
 /// Enough for 64 requests of 2 segments with header and status, or 256 with indirect tables.
 const DEFAULT_QUEUE_SIZE: u16 = 256;
 /// Bounds the work of one discard or write zeroes segment: 1 GiB.
@@ -32,57 +34,6 @@ const MAX_DISCARD_SEGMENTS: u32 = 32;
 const MAX_WRITE_ZEROES_SEGMENTS: u32 = 1;
 /// Most queues: one for each of the machine's vCPUs.
 const MAX_QUEUES: u16 = 64;
-
-/// What a disk was asked when the host refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskAction {
-    /// Reading.
-    Read,
-    /// Writing.
-    Write,
-    /// Flushing.
-    Flush,
-    /// Discarding.
-    Discard,
-    /// Writing zeroes.
-    WriteZeroes,
-}
-
-/// A request that the host refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskEvent {
-    /// The name of the block device.
-    pub device: String,
-    /// What was asked.
-    pub action: DiskAction,
-    /// Offset on the disk in bytes.
-    pub offset: u64,
-    /// The error with its causes.
-    pub error: String,
-    /// The host has no space left.
-    pub no_space: bool,
-    /// The request is held and the guest waits: resume the device to try again.
-    pub held: bool,
-}
-
-/// What becomes of a request that the host refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ErrorPolicy {
-    /// The guest gets an I/O error.
-    #[default]
-    Report,
-    /// The request is held until the device is paused and resumed.
-    Stop,
-    /// As [`ErrorPolicy::Stop`] when the host has no space left, else [`ErrorPolicy::Report`].
-    StopOnNoSpace,
-    /// The guest is told that all is well.
-    Ignore,
-}
-
-/// Learns of refused requests, on the worker's thread.
-///
-/// It must not block or call the device: pausing waits for the worker.
-pub type OnDiskError = Arc<dyn Fn(DiskEvent) + Send + Sync>;
 
 /// How a block device is set up.
 #[derive(Clone)]
@@ -100,6 +51,10 @@ pub struct BlkOptions {
     /// The size of a physical block in bytes, the logical size times a power of two and the
     /// logical size by default.
     pub physical_block_bytes: Option<u32>,
+    /// Whether the guest may discard, and its zeroes may give room back to the host.
+    pub discard: bool,
+    /// The thread that serves the queues together with other devices; one for each queue by default.
+    pub thread: Option<Arc<IoThread>>,
     /// What becomes of a request that the host refused.
     pub policy: ErrorPolicy,
     /// Learns of refused requests.
@@ -116,6 +71,8 @@ impl BlkOptions {
             queue_size: DEFAULT_QUEUE_SIZE,
             logical_block_bytes: None,
             physical_block_bytes: None,
+            discard: true,
+            thread: None,
             policy: ErrorPolicy::Report,
             on_error: Arc::new(|_| {}),
         }
@@ -131,78 +88,132 @@ impl fmt::Debug for BlkOptions {
     }
 }
 
+/// What the guest is told about the disk besides its size.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    logical_block_bytes: u32,
+    /// Logical blocks in a physical one, as a power of two.
+    physical_exponent: u8,
+    queues: u16,
+    queue_size: u16,
+    discards: bool,
+}
+
+impl Shape {
+    fn new(disk: &dyn Disk, options: &BlkOptions) -> Self {
+        let is_good = |bytes: &u32| bytes.is_power_of_two() && *bytes >= 512;
+        let asked = options.logical_block_bytes.filter(is_good);
+        let logical = asked.unwrap_or(disk.logical_block_bytes().max(512));
+        let physical = options.physical_block_bytes.filter(is_good);
+        let ratio = physical.map_or(1, |physical| physical / logical).max(1);
+        Self {
+            logical_block_bytes: logical,
+            physical_exponent: u8::try_from(ratio.ilog2()).unwrap_or(0),
+            queues: options.queues.clamp(1, MAX_QUEUES),
+            queue_size: options.queue_size.clamp(4, 1024),
+            discards: options.discard && !disk.is_read_only(),
+        }
+    }
+
+    /// Lays out `struct virtio_blk_config` (§5.2.4).
+    fn config_space(&self, len_bytes: u64) -> [u8; 60] {
+        let mut config = [0; 60];
+        let block_sectors = self.logical_block_bytes / 512;
+        let blocks = len_bytes / u64::from(self.logical_block_bytes);
+        let mut put = |at: usize, value: &[u8]| config[at..at + value.len()].copy_from_slice(value);
+        put(0, &(blocks * u64::from(block_sectors)).to_le_bytes());
+        // Header and status take a descriptor each.
+        put(12, &u32::from(self.queue_size - 2).to_le_bytes());
+        put(20, &self.logical_block_bytes.to_le_bytes());
+        put(24, &[self.physical_exponent]);
+        // The least good transfer is one block.
+        put(26, &1u16.to_le_bytes());
+        put(34, &self.queues.to_le_bytes());
+        put(36, &MAX_RANGE_SECTORS.to_le_bytes());
+        put(40, &MAX_DISCARD_SEGMENTS.to_le_bytes());
+        put(44, &block_sectors.to_le_bytes());
+        put(48, &MAX_RANGE_SECTORS.to_le_bytes());
+        put(52, &MAX_WRITE_ZEROES_SEGMENTS.to_le_bytes());
+        put(56, &[self.discards.into()]);
+        config
+    }
+}
+
+/// Tells the driver by the interrupt for configuration changes.
+#[derive(Default)]
+struct ConfigNotice(Lock<Option<ConfigChange>>);
+
+impl TellGuest for ConfigNotice {
+    fn resized(&self) {
+        let change = self.0.get().clone();
+        if let Some(change) = change {
+            change.report();
+        }
+    }
+
+    fn is_removable(&self) -> bool {
+        false
+    }
+
+    fn medium_changed(&self) {}
+}
+
 /// A block device over a disk.
 pub struct Blk {
     features: u64,
-    config: [u8; 60],
-    queue_sizes: Vec<u16>,
+    shape: Shape,
+    drive: Arc<Drive>,
+    notice: Arc<ConfigNotice>,
     plans: Lock<Vec<WorkerPlan>>,
 }
 
 impl Blk {
     /// Makes a block device of `disk`.
     pub fn new(disk: &Arc<dyn Disk>, options: BlkOptions) -> Self {
-        let queues = options.queues.clamp(1, MAX_QUEUES);
-        let queue_size = options.queue_size.clamp(4, 1024);
-        let config = config_space(disk.as_ref(), &options, queues, queue_size);
-        let features = features(disk.as_ref(), queues);
-        let options = Arc::new(options);
+        let shape = Shape::new(disk.as_ref(), &options);
+        let drive = Arc::new(Drive::new(
+            &options.name,
+            options.policy,
+            Arc::clone(&options.on_error),
+            Some(Arc::clone(disk)),
+        ));
         let plan = |queue: u16| WorkerPlan {
             suffix: format!("q{queue}"),
             queues: vec![queue],
-            worker: Box::new(BlkWorker::new(Arc::clone(disk), Arc::clone(&options))),
+            worker: Box::new(BlkWorker::new(
+                Arc::clone(disk),
+                Arc::clone(&drive),
+                &options.serial,
+                &shape,
+            )),
+            thread: options.thread.clone(),
         };
         Self {
-            features,
-            config,
-            queue_sizes: vec![queue_size; usize::from(queues)],
-            plans: Lock::new((0..queues).map(plan).collect()),
+            features: features(disk.as_ref(), &shape),
+            shape,
+            plans: Lock::new((0..shape.queues).map(plan).collect()),
+            drive,
+            notice: Arc::default(),
         }
+    }
+
+    /// Returns the host's side of the disk.
+    pub fn handle(&self) -> DiskHandle {
+        let notice = Arc::clone(&self.notice);
+        DiskHandle::new(Arc::clone(&self.drive), notice)
     }
 }
 
-fn features(disk: &dyn Disk, queues: u16) -> u64 {
-    let always = F_SEG_MAX | F_BLK_SIZE | F_TOPOLOGY | F_FLUSH;
-    let changes = if disk.is_read_only() {
-        F_RO
-    } else {
-        F_DISCARD | F_WRITE_ZEROES
-    };
-    let many = if queues > 1 { F_MQ } else { 0 };
-    always | changes | many
-}
-
-/// Returns the logical block size in bytes and the number of blocks in a physical one, as a power
-/// of two.
-fn block_sizes(disk: &dyn Disk, options: &BlkOptions) -> (u32, u8) {
-    let is_good = |bytes: &u32| bytes.is_power_of_two() && *bytes >= 512;
-    let asked = options.logical_block_bytes.filter(is_good);
-    let logical = asked.unwrap_or(disk.logical_block_bytes().max(512));
-    let physical = options.physical_block_bytes.filter(is_good);
-    let ratio = physical.map_or(1, |physical| physical / logical).max(1);
-    (logical, u8::try_from(ratio.ilog2()).unwrap_or(0))
-}
-
-/// Lays out `struct virtio_blk_config` (§5.2.4).
-fn config_space(disk: &dyn Disk, options: &BlkOptions, queues: u16, queue_size: u16) -> [u8; 60] {
-    let mut config = [0; 60];
-    let (block_bytes, physical_exponent) = block_sizes(disk, options);
-    let mut put = |at: usize, value: &[u8]| config[at..at + value.len()].copy_from_slice(value);
-    put(0, &(disk.len_bytes() / SECTOR_BYTES).to_le_bytes());
-    // Header and status take a descriptor each.
-    put(12, &u32::from(queue_size - 2).to_le_bytes());
-    put(20, &block_bytes.to_le_bytes());
-    put(24, &[physical_exponent]);
-    // The least good transfer is one block.
-    put(26, &1u16.to_le_bytes());
-    put(34, &queues.to_le_bytes());
-    put(36, &MAX_RANGE_SECTORS.to_le_bytes());
-    put(40, &MAX_DISCARD_SEGMENTS.to_le_bytes());
-    put(44, &(block_bytes / 512).to_le_bytes());
-    put(48, &MAX_RANGE_SECTORS.to_le_bytes());
-    put(52, &MAX_WRITE_ZEROES_SEGMENTS.to_le_bytes());
-    put(56, &[1]);
-    config
+fn features(disk: &dyn Disk, shape: &Shape) -> u64 {
+    let offer = |feature: u64, is_offered: bool| if is_offered { feature } else { 0 };
+    F_SEG_MAX
+        | F_BLK_SIZE
+        | F_TOPOLOGY
+        | F_FLUSH
+        | offer(F_RO, disk.is_read_only())
+        | offer(F_WRITE_ZEROES, !disk.is_read_only())
+        | offer(F_DISCARD, shape.discards)
+        | offer(F_MQ, shape.queues > 1)
 }
 
 impl VirtioDevice for Blk {
@@ -219,7 +230,7 @@ impl VirtioDevice for Blk {
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        self.queue_sizes.clone()
+        vec![self.shape.queue_size; usize::from(self.shape.queues)]
     }
 
     fn take_workers(&self) -> Vec<WorkerPlan> {
@@ -227,7 +238,12 @@ impl VirtioDevice for Blk {
     }
 
     fn config_read(&self, offset: u64, data: &mut [u8]) {
-        read_config(&self.config, offset, data);
+        let len_bytes = self.drive.medium().map_or(0, |disk| disk.len_bytes());
+        read_config(&self.shape.config_space(len_bytes), offset, data);
+    }
+
+    fn set_config_change(&self, change: ConfigChange) {
+        *self.notice.0.get() = Some(change);
     }
 }
 

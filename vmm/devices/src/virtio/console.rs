@@ -186,6 +186,7 @@ impl Console {
             suffix: "ports".to_owned(),
             queues: (0..).take(queues).collect(),
             worker: Box::new(ConsoleWorker::new(all, Arc::clone(&shared))),
+            thread: None,
         };
         Ok(Self {
             has_main,

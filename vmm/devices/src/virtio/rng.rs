@@ -34,6 +34,7 @@ impl VirtioDevice for Rng {
             suffix: "q0".to_owned(),
             queues: vec![0],
             worker: Box::new(RngWorker),
+            thread: None,
         }]
     }
 

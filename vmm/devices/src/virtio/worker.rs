@@ -1,28 +1,44 @@
-//! The threads that serve virtqueues.
+//! The workers that serve virtqueues, and their way to a thread and back.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFd;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::event::{borrow, take};
 use super::ring::{RingError, Rings};
 use super::signal::Signals;
+use super::thread::{Guest, IoThread, Parts, Shared};
 use crate::lifecycle::RestoreError;
 
 /// Tells a worker whether it may go on.
 pub struct Turn<'a> {
     stop: &'a AtomicBool,
+    thread: &'a Shared,
+    left: Cell<u32>,
 }
 
-impl Turn<'_> {
-    /// Tells whether the worker must return, after the request in hand.
+impl<'a> Turn<'a> {
+    pub(super) fn new(stop: &'a AtomicBool, thread: &'a Shared, requests: u32) -> Self {
+        Self {
+            stop,
+            thread,
+            left: Cell::new(requests),
+        }
+    }
+
+    /// Tells whether the worker must return, after the request in hand. It is then called again
+    /// unless its device stops.
     pub fn must_stop(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left == 0 || self.stop.load(Ordering::Acquire) || self.thread.is_wanted()
+    }
+
+    /// Tells whether the worker may have returned with work left.
+    pub(super) fn was_cut(&self) -> bool {
+        self.left.get() == 0 || self.thread.is_wanted()
     }
 }
 
@@ -70,23 +86,8 @@ pub struct WorkerPlan {
     pub queues: Vec<u16>,
     /// The worker.
     pub worker: Box<dyn QueueWorker>,
-}
-
-/// What moves into a worker's thread and out again.
-struct Parts {
-    worker: Box<dyn QueueWorker>,
-    rings: Rings,
-}
-
-struct Control {
-    stop: AtomicBool,
-    wake: EventFd,
-}
-
-struct Running {
-    control: Arc<Control>,
-    rings: usize,
-    thread: JoinHandle<Parts>,
+    /// The thread that it shares with others; one of its own by default.
+    pub thread: Option<Arc<IoThread>>,
 }
 
 enum Place {
@@ -96,10 +97,17 @@ enum Place {
     Lost,
 }
 
+struct Running {
+    guest: Guest,
+    rings: usize,
+    thread: Arc<IoThread>,
+}
+
 /// A worker, on its thread or off it.
 pub(super) struct Slot {
     name: String,
     pub(super) queues: Vec<u16>,
+    thread: Option<Arc<IoThread>>,
     place: Place,
 }
 
@@ -108,6 +116,7 @@ impl Slot {
         Self {
             name: format!("{device}-{}", plan.suffix),
             queues: plan.queues,
+            thread: plan.thread,
             place: Place::Idle(plan.worker),
         }
     }
@@ -136,7 +145,7 @@ impl Slot {
         }
     }
 
-    /// Starts the thread of an idle worker.
+    /// Moves an idle worker to its thread.
     ///
     /// # Errors
     /// If the host has no room for a thread or event; the worker stays idle.
@@ -147,35 +156,37 @@ impl Slot {
         features: u64,
         signals: Arc<Signals>,
     ) -> std::io::Result<()> {
-        if !self.is_idle() {
-            return Ok(());
-        }
-        let control = Arc::new(Control {
-            stop: AtomicBool::new(false),
-            wake: EventFd::new(0)?,
-        });
-        let (send, receive) = mpsc::sync_channel::<Parts>(1);
-        let inside = Arc::clone(&control);
-        let name = self.name.clone();
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let parts = receive.recv().expect("the starter sends the parts");
-            run(&name, parts, &inside, &notify, &signals)
-        })?;
+        let thread = match &self.thread {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(IoThread::dedicated(&self.name)?),
+        };
+        let mut worker = match std::mem::replace(&mut self.place, Place::Lost) {
+            Place::Idle(worker) => worker,
+            other @ (Place::Running(_) | Place::Lost) => {
+                self.place = other;
+                return Ok(());
+            }
+        };
         let count = rings.0.iter().flatten().count();
-        let running = Place::Running(Running {
-            control,
-            rings: count,
-            thread,
-        });
-        if let Place::Idle(mut worker) = std::mem::replace(&mut self.place, running) {
-            worker.start(features);
-            send.send(Parts { worker, rings })
-                .expect("the thread waits for its parts");
+        worker.start(features);
+        let parts = Parts { worker, rings };
+        match thread.take_in(self.name.clone(), parts, notify, signals) {
+            Ok(guest) => {
+                self.place = Place::Running(Running {
+                    guest,
+                    rings: count,
+                    thread,
+                });
+                Ok(())
+            }
+            Err(parts) => {
+                self.place = Place::Idle(parts.worker);
+                Err(std::io::Error::other("its thread has ended"))
+            }
         }
-        Ok(())
     }
 
-    /// Ends the thread, after the request in hand; returns the rings that it used.
+    /// Takes the worker off its thread, after the request in hand; returns the rings that it used.
     pub(super) fn stop(&mut self) -> Rings {
         let running = match std::mem::replace(&mut self.place, Place::Lost) {
             Place::Running(running) => running,
@@ -184,59 +195,15 @@ impl Slot {
                 return Rings::default();
             }
         };
-        running.control.stop.store(true, Ordering::Release);
-        if let Err(error) = running.control.wake.write(1) {
-            tracing::error!(worker = self.name, %error, "a worker cannot be woken");
-        }
-        match running.thread.join() {
-            Ok(parts) => {
+        match running.thread.let_go(running.guest) {
+            Some(parts) => {
                 self.place = Place::Idle(parts.worker);
                 parts.rings
             }
-            Err(_) => {
+            None => {
                 tracing::error!(worker = self.name, "a worker panicked; its device is lost");
                 Rings::default()
             }
-        }
-    }
-}
-
-/// Serves and waits until told to stop or the driver breaks the rules.
-fn run(
-    name: &str,
-    mut parts: Parts,
-    control: &Control,
-    notify: &[EventFd],
-    signals: &Signals,
-) -> Parts {
-    let turn = Turn {
-        stop: &control.stop,
-    };
-    while !turn.must_stop() {
-        if let Err(error) = parts.worker.serve(&mut parts.rings, &turn) {
-            signals.fail_for(name, &error);
-            signals.flush();
-            break;
-        }
-        wait(control, notify, parts.worker.as_ref());
-    }
-    parts
-}
-
-/// Waits for a notification, a watched file or the stop, and takes the notifications.
-fn wait(control: &Control, notify: &[EventFd], worker: &dyn QueueWorker) {
-    let own = std::iter::once(&control.wake).chain(notify);
-    let mut files: Vec<PollFd<'_>> = own
-        .map(|event| PollFd::new(borrow(event), PollFlags::POLLIN))
-        .chain(worker.watch())
-        .collect();
-    match poll(&mut files, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => tracing::error!(%error, "a worker cannot wait"),
-    }
-    for (event, file) in notify.iter().zip(files.iter().skip(1)) {
-        if file.any() == Some(true) {
-            take(event);
         }
     }
 }

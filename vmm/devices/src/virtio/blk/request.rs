@@ -2,6 +2,7 @@
 
 use crate::memory::GuestMemory;
 use crate::virtio::chain::{Chain, Segments};
+use crate::virtio::disk::{Operation, Range};
 use crate::virtio::ring::RingError;
 
 const HEADER_BYTES: usize = 16;
@@ -26,29 +27,19 @@ pub(super) enum Status {
     Unsupported = 2,
 }
 
-/// A range of the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) offset: u64,
-    pub(super) len_bytes: u64,
-    pub(super) unmap: bool,
-}
-
-/// What to do.
+/// What the driver wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    Read { offset: u64, to: Segments },
-    Write { offset: u64, from: Segments },
-    Flush,
+pub(super) enum Wish {
+    /// Something of the disk.
+    Disk(Operation),
+    /// The serial number.
     GetId { to: Segments },
-    Discard(Vec<Range>),
-    WriteZeroes(Vec<Range>),
 }
 
 /// A request: what to do, or the answer to what cannot be done, and where the answer goes.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) operation: Result<Operation, Status>,
+    pub(super) wish: Result<Wish, Status>,
     pub(super) status: Segments,
 }
 
@@ -56,6 +47,10 @@ pub(super) struct Request {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) disk_bytes: u64,
+    pub(super) block_bytes: u64,
+    /// Writes must be durable when they are done, for the driver cannot flush (§5.2.5.2).
+    pub(super) durable: bool,
+    pub(super) may_unmap: bool,
     pub(super) is_read_only: bool,
     pub(super) may_discard: bool,
     pub(super) may_write_zeroes: bool,
@@ -90,47 +85,50 @@ impl Request {
             .ok_or(RingError::TooShort)?;
         let status = writable.split_off(last);
         let data = readable.split_off(HEADER_BYTES);
-        let operation = match kind {
-            T_IN => limits
-                .transfer(sector, &writable)
-                .map(|offset| Operation::Read {
+        let durable = limits.durable;
+        let wish = match kind {
+            T_IN => limits.transfer(sector, &writable).map(|offset| {
+                Wish::Disk(Operation::Read {
                     offset,
                     to: writable,
-                }),
+                })
+            }),
             T_OUT if limits.is_read_only => Err(Status::IoError),
-            T_OUT => limits
-                .transfer(sector, &data)
-                .map(|offset| Operation::Write { offset, from: data }),
-            T_FLUSH => Ok(Operation::Flush),
+            T_OUT => limits.transfer(sector, &data).map(|offset| {
+                Wish::Disk(Operation::Write {
+                    offset,
+                    from: data,
+                    durable,
+                })
+            }),
+            T_FLUSH => Ok(Wish::Disk(Operation::Flush)),
             T_GET_ID if writable.len_bytes() < ID_BYTES => Err(Status::IoError),
-            T_GET_ID => Ok(Operation::GetId { to: writable }),
+            T_GET_ID => Ok(Wish::GetId { to: writable }),
             T_DISCARD | T_WRITE_ZEROES if limits.is_read_only => Err(Status::IoError),
             T_DISCARD if limits.may_discard => limits
                 .ranges(memory, &data, limits.discard_segments, 0)?
-                .map(Operation::Discard),
+                .map(|ranges| Wish::Disk(Operation::Discard(ranges))),
             T_WRITE_ZEROES if limits.may_write_zeroes => limits
                 .ranges(memory, &data, limits.write_zeroes_segments, RANGE_UNMAP)?
-                .map(Operation::WriteZeroes),
+                .map(|ranges| Wish::Disk(Operation::WriteZeroes { ranges, durable })),
             _ => Err(Status::Unsupported),
         };
-        Ok(Self { operation, status })
+        Ok(Self { wish, status })
     }
 }
 
 impl Limits {
-    /// Checks a transfer of whole sectors; returns where it starts.
+    /// Checks a transfer of whole blocks; returns where it starts.
     fn transfer(&self, sector: u64, data: &Segments) -> Result<u64, Status> {
         let len_bytes = u64::try_from(data.len_bytes()).map_err(|_| Status::IoError)?;
-        if !len_bytes.is_multiple_of(SECTOR_BYTES) {
-            return Err(Status::IoError);
-        }
         self.inside(sector, len_bytes)
     }
 
     fn inside(&self, sector: u64, len_bytes: u64) -> Result<u64, Status> {
         let offset = sector.checked_mul(SECTOR_BYTES).ok_or(Status::IoError)?;
         let end = offset.checked_add(len_bytes).ok_or(Status::IoError)?;
-        if end <= self.disk_bytes {
+        let whole = offset.is_multiple_of(self.block_bytes) && end.is_multiple_of(self.block_bytes);
+        if whole && end <= self.disk_bytes {
             Ok(offset)
         } else {
             Err(Status::IoError)
@@ -175,7 +173,7 @@ impl Limits {
         Ok(Range {
             offset,
             len_bytes,
-            unmap: flags & RANGE_UNMAP != 0,
+            unmap: self.may_unmap && flags & RANGE_UNMAP != 0,
         })
     }
 }

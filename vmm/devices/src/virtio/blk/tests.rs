@@ -396,7 +396,7 @@ fn a_host_error_is_reported_to_guest_and_host() {
         ("vda", DiskAction::Write)
     );
     assert_eq!(
-        (event.offset, event.no_space, event.held),
+        (event.offset, event.no_space, event.stopped),
         (2048, true, false)
     );
 }
@@ -414,7 +414,7 @@ fn an_ignored_host_error_is_success_for_the_guest() {
 
 #[test]
 fn a_held_request_is_done_after_resume() {
-    for policy in [ErrorPolicy::Stop, ErrorPolicy::StopOnNoSpace] {
+    for policy in [ErrorPolicy::Stop, ErrorPolicy::StopOnEnospc] {
         let (fake, driver, events) = failing(policy);
         let mut queues = driver.start(0, &[8]);
         driver.put(DATA, &pattern(512, 2));
@@ -428,7 +428,7 @@ fn a_held_request_is_done_after_resume() {
         driver
             .interrupts
             .wait_until(|| !events.lock().unwrap().is_empty());
-        assert!(events.lock().unwrap()[0].held);
+        assert!(events.lock().unwrap()[0].stopped);
         driver.notify(0);
         driver.pci.pause();
         assert_eq!(queues[0].take_used(&driver), None, "still held");

@@ -67,6 +67,7 @@ impl VirtioDevice for Probe {
             worker: Box::new(Counter {
                 served: Arc::clone(&self.served),
             }),
+            thread: None,
         };
         vec![plan(0), plan(1)]
     }
