@@ -71,4 +71,12 @@ impl AccessCredential {
             .and_then(|source| source.secret.as_ref())
             .map_or("", |secret| &secret.secret_name)
     }
+
+    /// Whether the guest agent hands it to the guest, which it can do at any time.
+    pub fn goes_by_agent(&self) -> bool {
+        let ssh = self.ssh_public_key.as_ref();
+        let password = self.user_password.as_ref();
+        ssh.is_some_and(|ssh| ssh.propagation_method.qemu_guest_agent.is_some())
+            || password.is_some_and(|p| p.propagation_method.qemu_guest_agent.is_some())
+    }
 }

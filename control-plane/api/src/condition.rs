@@ -167,6 +167,12 @@ pub mod reason {
     pub const PAUSED_IO_ERROR: &str = "PausedIOError";
     /// `Paused`: a migration had to stop the guest.
     pub const PAUSED_BY_MIGRATION_MONITOR: &str = "PausedByMigrationMonitor";
+    /// `SoftwareEmulation`: the node's hardware virtualisation is absent or unfit. (Ours.)
+    pub const KVM_UNUSABLE: &str = "KvmUnusable";
+    /// `SoftwareEmulation`: the cluster or the user wants it. (Ours.)
+    pub const EMULATION_REQUESTED: &str = "EmulationRequested";
+    /// `SoftwareEmulation`: the guest is of another architecture than the node.
+    pub const CROSS_ARCHITECTURE_EMULATION: &str = "CrossArchitectureEmulation";
     /// `Synchronized`: the machine refused.
     pub const SYNCHRONIZING_FAILED: &str = "Synchronizing with the Domain failed.";
     /// Failed instance: its node doesn't give signs of life.
@@ -204,6 +210,16 @@ pub mod reason {
     /// `LiveMigratable`: persistent reservations of a SCSI unit.
     pub const PERSISTENT_RESERVATION_NOT_MIGRATABLE: &str =
         "PersistentReservationNotLiveMigratable";
+}
+
+/// Messages of conditions of an instance.
+pub mod message {
+    /// With [`PAUSED_BY_USER`](super::reason::PAUSED_BY_USER).
+    pub const PAUSED_BY_USER: &str = "VMI was paused by user";
+    /// With [`PAUSED_IO_ERROR`](super::reason::PAUSED_IO_ERROR).
+    pub const PAUSED_IO_ERROR: &str = "VMI was paused, low-level IO error detected";
+    /// With [`PAUSED_BY_MIGRATION_MONITOR`](super::reason::PAUSED_BY_MIGRATION_MONITOR).
+    pub const PAUSED_BY_MIGRATION_MONITOR: &str = "VMI was paused by the migration monitor";
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access_credentials::AccessCredential;
 use crate::manifest::API_VERSION;
 use crate::object::{null_as_default, object};
 use crate::status::GuestOsInfo;
@@ -14,8 +15,8 @@ pub const GUEST_USER_LIST_KIND: &str = "VirtualMachineInstanceGuestOSUserList";
 /// Kind of [`FilesystemList`].
 pub const FILESYSTEM_LIST_KIND: &str = "VirtualMachineInstanceFileSystemList";
 
-/// Commands of an agent without which the condition `AgentVersionNotSupported` holds.
-pub const REQUIRED_COMMANDS: [&str; 10] = [
+/// Commands that every agent must have.
+const BASIC_COMMANDS: &[&str] = &[
     "guest-ping",
     "guest-get-time",
     "guest-info",
@@ -27,6 +28,37 @@ pub const REQUIRED_COMMANDS: [&str; 10] = [
     "guest-get-timezone",
     "guest-get-osinfo",
 ];
+/// Commands that hand out public keys.
+const KEY_COMMANDS: &[&str] = &[
+    "guest-ssh-get-authorized-keys",
+    "guest-ssh-add-authorized-keys",
+    "guest-ssh-remove-authorized-keys",
+];
+/// Commands by which public keys are handed out where [`KEY_COMMANDS`] are lacking.
+const FILE_COMMANDS: &[&str] = &[
+    "guest-exec-status",
+    "guest-exec",
+    "guest-file-open",
+    "guest-file-close",
+    "guest-file-read",
+    "guest-file-write",
+];
+/// Command that sets a password.
+const PASSWORD_COMMAND: &str = "guest-set-user-password";
+
+/// What an agent cannot do; as text, the reason of the condition `AgentVersionNotSupported`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgentShortcoming {
+    /// It lacks commands that every agent must have.
+    #[error("This guest agent doesn't support required basic commands")]
+    Basic,
+    /// It cannot hand out public keys, which the instance asks for.
+    #[error("This guest agent doesn't support required public key commands")]
+    PublicKeys,
+    /// It cannot set passwords, which the instance asks for.
+    #[error("This guest agent doesn't support required password commands")]
+    Passwords,
+}
 
 object! {
     /// All that a guest agent tells of its guest.
@@ -209,10 +241,21 @@ impl GuestAgentInfo {
         commands.any(|known| known.enabled && known.name == command)
     }
 
-    /// Returns those of [`REQUIRED_COMMANDS`] that the agent lacks.
-    pub fn missing_commands(&self) -> Vec<&'static str> {
-        let lacking = |command: &&str| !self.supports(command);
-        REQUIRED_COMMANDS.into_iter().filter(lacking).collect()
+    /// Returns what the agent cannot do of what an instance with these credentials needs.
+    pub fn shortcoming(&self, credentials: &[AccessCredential]) -> Option<AgentShortcoming> {
+        let has_all = |commands: &[&str]| commands.iter().all(|command| self.supports(command));
+        let by_agent = |credential: &AccessCredential| credential.goes_by_agent();
+        let mut keys = credentials.iter().filter(|c| c.ssh_public_key.is_some());
+        let mut passwords = credentials.iter().filter(|c| c.user_password.is_some());
+        if !has_all(BASIC_COMMANDS) {
+            Some(AgentShortcoming::Basic)
+        } else if keys.any(by_agent) && !has_all(KEY_COMMANDS) && !has_all(FILE_COMMANDS) {
+            Some(AgentShortcoming::PublicKeys)
+        } else if passwords.any(by_agent) && !self.supports(PASSWORD_COMMAND) {
+            Some(AgentShortcoming::Passwords)
+        } else {
+            None
+        }
     }
 }
 

@@ -95,7 +95,7 @@ object! {
         pub pod_interface_name: String,
         /// Name in the guest.
         pub interface_name: String,
-        /// Who told, joined by commas: [`INFO_SOURCE_DOMAIN`] and its like.
+        /// Who told, joined by `, `: [`INFO_SOURCE_DOMAIN`] and its like.
         pub info_source: String,
         /// Queues.
         pub queue_count: Option<i32>,
@@ -255,6 +255,7 @@ pub struct VolumeStatus {
     pub container_disk_volume: Option<ImageFile>,
 }
 
+const INFO_SOURCE_SEPARATOR: &str = ", ";
 /// [`InterfaceStatus::info_source`]: the machine.
 pub const INFO_SOURCE_DOMAIN: &str = "domain";
 /// [`InterfaceStatus::info_source`]: the guest agent.
@@ -367,6 +368,26 @@ impl std::fmt::Display for Phase {
 impl Unset for Phase {
     fn is_unset(&self) -> bool {
         *self == Self::Unset
+    }
+}
+
+impl InterfaceStatus {
+    /// Whether `source` told of the interface.
+    pub fn has_source(&self, source: &str) -> bool {
+        self.info_source
+            .split(INFO_SOURCE_SEPARATOR)
+            .any(|known| known == source)
+    }
+
+    /// Notes that `source` told of the interface.
+    pub fn add_source(&mut self, source: &str) {
+        if self.has_source(source) {
+            return;
+        }
+        if !self.info_source.is_empty() {
+            self.info_source.push_str(INFO_SOURCE_SEPARATOR);
+        }
+        self.info_source.push_str(source);
     }
 }
 

@@ -1,6 +1,10 @@
 use serde_json::json;
 
-use super::{Filesystem, FilesystemList, GuestAgentInfo, GuestUserList, REQUIRED_COMMANDS};
+use super::{
+    AgentShortcoming, BASIC_COMMANDS, FILE_COMMANDS, Filesystem, FilesystemList, GuestAgentCommand,
+    GuestAgentInfo, GuestUserList, KEY_COMMANDS, PASSWORD_COMMAND,
+};
+use crate::access_credentials::AccessCredential;
 
 #[test]
 fn every_field_of_the_agents_report_keeps_its_name() {
@@ -21,7 +25,6 @@ fn every_field_of_the_agents_report_keeps_its_name() {
     assert_eq!(serde_json::to_value(&info).unwrap(), json);
     assert!(info.supports("guest-ping"));
     assert!(!info.supports("guest-exec"));
-    assert_eq!(info.missing_commands(), REQUIRED_COMMANDS[1..]);
 }
 
 #[test]
@@ -56,4 +59,44 @@ fn lists_of_upstreams_launcher_are_read() {
         serde_json::from_value(json!({"userList": null, "fsInfo": {"disks": null}, "os": {}}))
             .unwrap();
     assert_eq!(info, GuestAgentInfo::default());
+}
+
+#[test]
+fn an_agent_must_be_able_to_do_what_the_instance_asks_for() {
+    let agent = |commands: &[&str]| {
+        let mut info = GuestAgentInfo::new();
+        info.supported_commands
+            .extend(commands.iter().map(|name| GuestAgentCommand {
+                name: (*name).to_owned(),
+                enabled: true,
+            }));
+        info
+    };
+    let credentials = |json| -> Vec<AccessCredential> { serde_json::from_value(json).unwrap() };
+    let method = |method| json!({"propagationMethod": method});
+    let keys =
+        credentials(json!([{"sshPublicKey": method(json!({"qemuGuestAgent": {"users": ["u"]}}))}]));
+    let keys_by_cloud_init = credentials(json!([{"sshPublicKey": method(json!({"noCloud": {}}))}]));
+    let passwords = credentials(json!([{"userPassword": method(json!({"qemuGuestAgent": {}}))}]));
+
+    assert_eq!(
+        agent(&["guest-ping"]).shortcoming(&[]),
+        Some(AgentShortcoming::Basic)
+    );
+    let basic = agent(BASIC_COMMANDS);
+    assert_eq!(basic.shortcoming(&[]), None);
+    assert_eq!(basic.shortcoming(&keys_by_cloud_init), None);
+    assert_eq!(basic.shortcoming(&keys), Some(AgentShortcoming::PublicKeys));
+    assert_eq!(
+        basic.shortcoming(&passwords),
+        Some(AgentShortcoming::Passwords)
+    );
+    for commands in [KEY_COMMANDS, FILE_COMMANDS] {
+        assert_eq!(
+            agent(&[BASIC_COMMANDS, commands].concat()).shortcoming(&keys),
+            None
+        );
+    }
+    let able = agent(&[BASIC_COMMANDS, &[PASSWORD_COMMAND]].concat());
+    assert_eq!(able.shortcoming(&passwords), None);
 }

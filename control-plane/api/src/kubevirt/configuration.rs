@@ -15,6 +15,14 @@ use crate::selector::LabelSelector;
 pub const DEFAULT_LESS_PVC_SPACE_PERCENT: u64 = 10;
 /// Bytes of a claim that disk images leave free when the configuration says nothing.
 pub const DEFAULT_RESERVE_PVC_BYTES: u64 = 131_072;
+/// Seconds between memory statistics of guests when the configuration says nothing.
+pub const DEFAULT_MEM_BALLOON_STATS_PERIOD: u32 = 10;
+/// Manufacturer and family that guests read when the configuration says nothing.
+pub const DEFAULT_SMBIOS_MAKER: &str = "KubeVirt";
+/// Product that guests read when the configuration says nothing.
+pub const DEFAULT_SMBIOS_PRODUCT: &str = "None";
+/// Verbosity of every component when the configuration says nothing.
+pub const DEFAULT_LOG_VERBOSITY: u64 = 2;
 
 object! {
     /// How machines are run.
@@ -295,30 +303,50 @@ impl Configuration {
         self.developer_configuration.use_emulation == Some(true)
     }
 
-    /// Returns the share of a claim's size that may be missing, percent.
+    /// Returns the share of a claim's size that may be missing, percent; zero counts as unset.
     pub fn less_pvc_space_percent(&self) -> u64 {
         self.developer_configuration
             .pvc_tolerate_less_space_up_to_percent
             .and_then(|percent| u64::try_from(percent).ok())
+            .filter(|percent| (1..=100).contains(percent))
             .unwrap_or(DEFAULT_LESS_PVC_SPACE_PERCENT)
-            .min(100)
     }
 
-    /// Returns the bytes of a claim that disk images leave free.
+    /// Returns the bytes of a claim that disk images leave free; zero counts as unset.
     pub fn reserve_pvc_bytes(&self) -> u64 {
         self.developer_configuration
             .minimum_reserve_pvc_bytes
+            .filter(|bytes| *bytes > 0)
             .unwrap_or(DEFAULT_RESERVE_PVC_BYTES)
     }
 
-    /// Returns how much the node agent of a node logs; `None` when nothing is said.
-    pub fn handler_verbosity(&self, node: &str) -> Option<u64> {
-        let verbosity = self.developer_configuration.log_verbosity.as_ref()?;
+    /// Returns the seconds between memory statistics of guests; zero switches them off.
+    pub fn mem_balloon_stats_period_seconds(&self) -> u32 {
+        self.mem_balloon_stats_period
+            .unwrap_or(DEFAULT_MEM_BALLOON_STATS_PERIOD)
+    }
+
+    /// Returns what guests read of their maker, with defaults for what is unset.
+    pub fn smbios_or_default(&self) -> SmbiosConfiguration {
+        let mut smbios = self.smbios.clone().unwrap_or_default();
+        for (field, default) in [
+            (&mut smbios.manufacturer, DEFAULT_SMBIOS_MAKER),
+            (&mut smbios.product, DEFAULT_SMBIOS_PRODUCT),
+            (&mut smbios.family, DEFAULT_SMBIOS_MAKER),
+        ] {
+            if field.is_empty() {
+                default.clone_into(field);
+            }
+        }
+        smbios
+    }
+
+    /// Returns how much the node agent of a node logs.
+    pub fn handler_verbosity(&self, node: &str) -> u64 {
+        let verbosity = self.developer_configuration.log_verbosity.as_ref();
         verbosity
-            .node_verbosity
-            .get(node)
-            .copied()
-            .or(verbosity.virt_handler)
+            .and_then(|v| v.node_verbosity.get(node).copied().or(v.virt_handler))
+            .unwrap_or(DEFAULT_LOG_VERBOSITY)
     }
 
     /// Whether a node with these labels shares equal pages.

@@ -141,18 +141,24 @@ fn what_is_unset_has_upstreams_defaults() {
     assert!(!nothing.use_emulation());
     assert_eq!(nothing.less_pvc_space_percent(), 10);
     assert_eq!(nothing.reserve_pvc_bytes(), 131_072);
-    assert_eq!(nothing.handler_verbosity("n"), None);
-    let odd = json!({"developerConfiguration": {"pvcTolerateLessSpaceUpToPercent": -1}});
-    assert_eq!(configuration(odd).less_pvc_space_percent(), 10);
-    let all = json!({"developerConfiguration": {"pvcTolerateLessSpaceUpToPercent": 1000}});
-    assert_eq!(configuration(all).less_pvc_space_percent(), 100);
+    assert_eq!(nothing.handler_verbosity("n"), 2);
+    assert_eq!(nothing.mem_balloon_stats_period_seconds(), 10);
+    for percent in [-1, 0, 101] {
+        let odd = json!({"developerConfiguration": {"pvcTolerateLessSpaceUpToPercent": percent}});
+        assert_eq!(configuration(odd).less_pvc_space_percent(), 10);
+    }
+    let smbios = json!({"smbios": {"family": "f", "sku": "s"}});
+    let smbios = serde_json::to_value(configuration(smbios).smbios_or_default()).unwrap();
+    let expected =
+        json!({"manufacturer": "KubeVirt", "product": "None", "family": "f", "sku": "s"});
+    assert_eq!(smbios, expected);
 }
 
 #[test]
 fn a_node_has_a_verbosity_of_its_own() {
     let configuration = configuration(full_configuration());
-    assert_eq!(configuration.handler_verbosity("n"), Some(7));
-    assert_eq!(configuration.handler_verbosity("m"), Some(3));
+    assert_eq!(configuration.handler_verbosity("n"), 7);
+    assert_eq!(configuration.handler_verbosity("m"), 3);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
-use super::{Phase, VmiStatus, VolumeStatus};
+use super::{
+    INFO_SOURCE_DOMAIN, INFO_SOURCE_GUEST_AGENT, InterfaceStatus, Phase, VmiStatus, VolumeStatus,
+};
 
 /// A status as a busy cluster writes it, every field set.
 fn full() -> Value {
@@ -173,4 +175,19 @@ fn the_beginning_of_a_phase_is_noted_once() {
         .map(|t| t.phase_transition_timestamp.as_deref())
         .collect();
     assert_eq!(noted, [Some("2026-01-01T00:00:00Z")]);
+}
+
+#[test]
+fn sources_of_an_interface_are_joined_as_upstream_does() {
+    let mut interface = InterfaceStatus::default();
+    for source in [
+        INFO_SOURCE_DOMAIN,
+        INFO_SOURCE_GUEST_AGENT,
+        INFO_SOURCE_DOMAIN,
+    ] {
+        interface.add_source(source);
+    }
+    assert_eq!(interface.info_source, "domain, guest-agent");
+    assert!(interface.has_source(INFO_SOURCE_GUEST_AGENT));
+    assert!(!interface.has_source("guest"));
 }
