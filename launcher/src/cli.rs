@@ -1,4 +1,7 @@
-//! The command line of `virt-launcher`.
+//! The command line of `virt-launcher`, which answers to other names too.
+
+mod cluster;
+mod duration;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -7,13 +10,17 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use vmm::config::Accel;
 
-use crate::standalone;
+pub use self::cluster::{AgentArgs, ClusterArgs, DirArgs, IgnoredArgs};
+use crate::{programs, server, standalone};
 
 /// Runs one KubeVirt virtual machine in this process.
+///
+/// In a pod it takes commands from virt-handler on /var/run/kubevirt/sockets/launcher-sock, as a process
+/// of its own or as the pod's first, and accepts the arguments of KubeVirt's controller.
 ///
 /// Without a cluster, give it a manifest:
 ///
@@ -97,64 +104,16 @@ fn accel() -> impl TypedValueParser<Value = Accel> {
     })
 }
 
-/// Arguments that KubeVirt's controller renders into the launcher's pod. They are accepted, so that the
-/// pod starts; those that only make sense with a node agent or with QEMU do nothing.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ClusterArgs {
-    /// Name of the instance.
-    #[arg(long, hide = true)]
-    pub name: Option<String>,
-    /// Uid of the instance.
-    #[arg(long, hide = true)]
-    pub uid: Option<String>,
-    /// Namespace of the instance.
-    #[arg(long, hide = true)]
-    pub namespace: Option<String>,
-    /// Seconds between the power button and the pulled plug, when the instance doesn't say.
-    #[arg(long, hide = true)]
-    pub grace_period_seconds: Option<u64>,
-    /// Arguments with a value that does nothing.
-    #[command(flatten)]
-    pub ignored: IgnoredArgs,
-}
-
-/// Declares accepted arguments without meaning, of both forms.
-macro_rules! ignored_args {
-    (values: $($value:ident)*; switches: $($switch:ident)*;) => {
-        /// Arguments that are accepted and do nothing.
-        #[derive(Clone, Debug, Default, Args)]
-        pub struct IgnoredArgs {
-            $(
-                #[doc = "Accepted without effect."]
-                #[arg(long, hide = true, allow_hyphen_values = true)]
-                pub $value: Option<String>,
-            )*
-            $(
-                #[doc = "Accepted without effect."]
-                #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-                pub $switch: Option<bool>,
-            )*
-            /// Verbosity.
-            #[arg(short = 'v', long = "v", hide = true)]
-            pub verbosity: Option<String>,
-        }
-    };
-}
-
-ignored_args! {
-    values:
-        qemu_timeout kubevirt_share_dir ephemeral_disk_dir container_disk_dir hotplug_disk_dir
-        hook_sidecars ovmf_path disk_memory_limit hypervisor libvirt_log_filters
-        qemu_agent_sys_interval qemu_agent_file_interval qemu_agent_user_interval
-        qemu_agent_version_interval qemu_fsfreeze_status_interval;
-    switches:
-        run_as_nonroot allow_emulation allow_cross_arch_emulation image_volume
-        upgrade_ordinal_ifaces vgpu_dedicated_hook vm_stats_collector firmware_auto_selection
-        keep_after_failure simulate_crash;
-}
-
 /// Runs the command and returns its exit status: 0, 1 after an error, 2 for a wrong command line.
+///
+/// The first argument names the program: `virt-launcher`, or one of [`programs`].
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = arguments.first().map(PathBuf::from).unwrap_or_default();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(status) = programs::run(&name, arguments.get(1..).unwrap_or_default()) {
+        return status;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -169,9 +128,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = log_to_stderr(&cli.log) {
         return fail(&error);
     }
-    match standalone::run(&cli) {
+    let done = if cli.standalone.is_some() || cli.standalone_vmi.is_some() {
+        standalone::run(&cli).map_err(|error| chain(&error))
+    } else {
+        server::run(&cli).map_err(|error| chain(&error))
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&chain(&error)),
+        Err(error) => fail(&error),
     }
 }
 
@@ -206,6 +170,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::{CommandFactory, Parser};
 
     use super::{Accel, Cli, ConsoleChoice, chain};
@@ -231,7 +197,12 @@ mod tests {
              --hotplug-disk-dir /x --image-volume --libvirt-log-filters 3:remote",
         );
         assert_eq!(cli.cluster.grace_period_seconds, Some(45));
+        assert_eq!(cli.cluster.qemu_timeout.as_secs(), 331);
+        assert!(cli.cluster.keep_after_failure && cli.cluster.image_volume);
         assert_eq!(cli.cluster.ignored.allow_emulation, Some(true));
+        let paths = cli.cluster.dirs.paths();
+        assert_eq!(paths.hotplug_disk_dir, PathBuf::from("/x"));
+        assert_eq!(paths.share_dir, PathBuf::from("/var/run/kubevirt"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! The guest never waits for those who look: each has a queue of its own, which loses its oldest bytes
 //! when it is full. Input waits for the guest: those who type are held back when the guest takes nothing.
 
+mod guest;
+mod log;
 mod queue;
 mod socket;
 mod terminal;
@@ -12,6 +14,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+pub use guest::GuestEnd;
 pub use queue::Queue;
 pub use socket::ConsoleSocket;
 pub use terminal::{ESCAPE_KEY, RawMode, Terminal};

@@ -2,8 +2,12 @@
 //!
 //! [`instance`] reads the manifest, [`volumes`] decides what files the machine needs and makes them
 //! ([`images`] finds container images, [`state_dir`] is where they go), [`convert`] turns the instance
-//! into a machine configuration, [`support`] says which fields do nothing here, and [`standalone`] runs
-//! it all: [`life`] is the machine's, with the terminal as [`console`].
+//! into a machine configuration, [`support`] says which fields do nothing here.
+//!
+//! In a pod, [`server`] takes commands for the [`domain`], which owns the machine; [`notify`] tells the node
+//! agent what happens, [`monitor`] does what a pod's first process must, and [`pod`] names the folders.
+//! Without a cluster, [`standalone`] runs one instance: [`life`] is its machine's, with the terminal as
+//! [`console`].
 
 #![forbid(unsafe_code)]
 
@@ -11,11 +15,16 @@ pub mod agent;
 pub mod cli;
 pub mod console;
 pub mod convert;
+pub mod domain;
 pub mod host;
 pub mod images;
 pub mod instance;
 pub mod life;
+pub mod monitor;
+pub mod notify;
 pub mod pod;
+pub mod programs;
+pub mod server;
 pub mod standalone;
 pub mod state_dir;
 pub mod support;

@@ -4,23 +4,17 @@ mod stopping;
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use tracing::Span;
 use vmm::config::MachineConfig;
-use vmm::machine::{
-    ConsoleOut, Discard, Machine, MachineEnd, MachineError, MachineEvent, MachineHandle, MachineIo,
-    Wake,
-};
+use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle};
 
 use self::stopping::{Order, Stopping};
-use crate::console::{Console, RawMode, Terminal};
+use crate::console::{Console, GuestEnd, RawMode, Terminal};
 
-/// Bytes of input offered to the guest at once: more than a serial port takes.
-const INPUT_CHUNK_LEN: usize = 256;
 /// Signals that ask for an orderly end.
 const STOP_SIGNALS: [Signal; 4] = [
     Signal::SIGTERM,
@@ -76,12 +70,7 @@ pub fn run(
     grace: Duration,
     started: impl FnOnce(),
 ) -> Result<(), LifeError> {
-    let room = Arc::new(Room::default());
-    let io = MachineIo {
-        serial_out: Box::new(SerialOut(console.clone())),
-        serial_room: Some(Arc::clone(&room) as Arc<dyn Wake>),
-        debug_out: Box::new(Discard),
-    };
+    let (guest, io) = GuestEnd::new(console);
     let (happenings, inbox) = mpsc::channel();
     watch_signals(happenings.clone())?;
     let terminal = with_terminal
@@ -92,7 +81,7 @@ pub fn run(
     tracing::info!(backend = %backend.backend, reason = backend.reason, "machine runs");
     started();
     watch_machine(&machine, happenings)?;
-    pump_input(console, &machine, room)?;
+    guest.pump_input(&machine)?;
     let raw_mode = terminal.as_ref().and_then(|_| RawMode::enter());
     if raw_mode.is_some() {
         tracing::info!("console attached: Ctrl-] presses the power button, twice switches off");
@@ -190,57 +179,5 @@ fn log_event(event: &MachineEvent) {
         MachineEvent::DiskError(error) => tracing::error!(?error, "host refused a disk request"),
         MachineEvent::Failed(reason) => tracing::error!(reason, "machine cannot go on"),
         other => tracing::debug!(?other, "machine event"),
-    }
-}
-
-/// Passes the console's input to the guest as it takes it.
-fn pump_input(console: &Console, machine: &MachineHandle, room: Arc<Room>) -> io::Result<()> {
-    let input = console.input();
-    let machine = machine.clone();
-    spawn("console-pump", move || {
-        while let Some(bytes) = input.take(INPUT_CHUNK_LEN) {
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let taken = machine.serial_input(rest);
-                rest = &rest[taken.min(rest.len())..];
-                if !rest.is_empty() {
-                    room.wait();
-                }
-            }
-        }
-    })
-}
-
-/// The guest's end of the console.
-struct SerialOut(Console);
-
-impl ConsoleOut for SerialOut {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.output(bytes);
-    }
-}
-
-/// Tells when the guest's serial port takes input again.
-#[derive(Default)]
-struct Room {
-    is_there: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Room {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.is_there.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait(&self) {
-        let waited = self.changed.wait_while(self.lock(), |is_there| !*is_there);
-        *waited.unwrap_or_else(PoisonError::into_inner) = false;
-    }
-}
-
-impl Wake for Room {
-    fn wake(&self) {
-        *self.lock() = true;
-        self.changed.notify_one();
     }
 }

@@ -102,11 +102,6 @@ impl PodPaths {
             .join(format!("{}-log", paths::SERIAL_SOCKET))
     }
 
-    /// Host's end of the guest agent's port.
-    pub fn agent_socket(&self, uid: &str) -> PathBuf {
-        self.console_dir(uid).join("virt-agent0")
-    }
-
     /// Makes every folder that the launcher writes to.
     ///
     /// # Errors

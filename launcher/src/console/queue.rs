@@ -85,6 +85,12 @@ impl Queue {
         }
     }
 
+    /// Forgets what waits.
+    pub fn discard(&self) {
+        self.lock().bytes.clear();
+        self.changed.notify_all();
+    }
+
     /// Lets nothing more in and wakes everyone who waits.
     pub fn close(&self) {
         self.lock().closed = true;

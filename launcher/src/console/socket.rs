@@ -1,19 +1,15 @@
-//! The console on a Unix socket, for as many at once as look.
+//! The console on a Unix socket, for one connection at a time: who connects takes over from whoever was
+//! connected, as with QEMU's console under KubeVirt.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tracing::Span;
 
 use super::Console;
-
-/// Connections at once; each has two threads.
-const MAX_CLIENTS: usize = 8;
 
 /// A console socket, listening.
 #[derive(Debug)]
@@ -22,7 +18,7 @@ pub struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Listens at `path` and connects everyone who comes with the console.
+    /// Listens at `path` and connects the latest of those who come with the console.
     ///
     /// # Errors
     ///
@@ -46,37 +42,34 @@ impl ConsoleSocket {
 }
 
 fn accept(listener: &UnixListener, console: &Console) {
-    let clients = Arc::new(AtomicUsize::new(0));
+    let mut connected: Option<HangUp> = None;
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
-            clients.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(
-                limit = MAX_CLIENTS,
-                "console connection refused, too many are open"
-            );
-            continue;
+        if connected.take().is_some() {
+            // A guest that reads nothing would hold the thread that types to it, and one per connection.
+            console.input().discard();
+            tracing::debug!("console connection taken over");
         }
-        if let Err(error) = serve(stream, console, &clients) {
-            clients.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(%error, "console connection dropped");
+        match serve(stream, console) {
+            Ok(stream) => connected = Some(stream),
+            Err(error) => tracing::warn!(%error, "console connection dropped"),
         }
     }
 }
 
-fn serve(stream: UnixStream, console: &Console, clients: &Arc<AtomicUsize>) -> io::Result<()> {
+/// Returns what ends the connection when dropped.
+fn serve(stream: UnixStream, console: &Console) -> io::Result<HangUp> {
+    let connected = HangUp(stream.try_clone()?);
     let input = stream.try_clone()?;
     let (output, _thread) = console.view("console-client-out", HangUp(stream))?;
     let console = console.clone();
-    let clients = Arc::clone(clients);
     thread::Builder::new()
         .name("console-client-in".to_owned())
         .spawn(move || {
             console.feed(&input);
             output.close();
-            clients.fetch_sub(1, Ordering::Relaxed);
         })?;
-    Ok(())
+    Ok(connected)
 }
 
 /// A connection whose both directions end with this value.

@@ -65,23 +65,26 @@ fn every_viewer_gets_the_whole_output_and_the_end() {
 }
 
 #[test]
-fn the_socket_serves_several_at_once_in_both_directions() {
+fn a_connection_takes_over_from_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let console = Console::new();
     let socket = ConsoleSocket::listen(&dir.path().join("virt-serial0"), &console).unwrap();
-    let mut streams: Vec<UnixStream> = (0..2)
-        .map(|_| UnixStream::connect(socket.path()).unwrap())
-        .collect();
-    for stream in &mut streams {
+    let connect = || {
+        let mut stream = UnixStream::connect(socket.path()).unwrap();
         stream.write_all(b"k").unwrap();
         // Input that arrived shows that the connection is being viewed.
         assert_eq!(console.input().take(1).unwrap(), b"k");
-    }
-    console.output(b"guest");
+        stream
+    };
+    let mut first = connect();
+    console.output(b"one");
+    let mut text = [0; 3];
+    first.read_exact(&mut text).unwrap();
+    let mut second = connect();
+    assert_eq!(first.read(&mut [0; 8]).unwrap(), 0);
+    console.output(b"two");
     console.close();
-    for stream in &mut streams {
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "guest");
-    }
+    let mut text = String::new();
+    second.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "two");
 }

@@ -1,0 +1,498 @@
+//! The thread `domain`: what it does with the machine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+
+use api::{FieldError, FieldPath, Vmi};
+use tokio::sync::{mpsc, watch};
+use tracing::Span;
+use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle};
+
+use super::build::{self, Built};
+use super::state::{Activity, Dump, Ended, Facts, Paused};
+use super::{DomainError, Published, Setup, Shared, Task, Warning, Wish, rfc3339, view};
+use crate::agent::{Agent, AgentReport, Mode};
+use crate::console::{Console, ConsoleSocket, GuestEnd};
+use crate::state_dir::StateDir;
+use crate::support::Remarks;
+
+/// Reason of the event for a field that does nothing.
+const NOT_HONOURED: &str = "FieldNotHonoured";
+/// Reason of the event for a guest whose kernel panicked.
+const GUEST_PANICKED: &str = "GuestPanicked";
+/// Reason of the event for a machine that could not go on.
+const MACHINE_FAILED: &str = "MachineFailed";
+/// Reason of the event for a host that refuses a disk request.
+const IO_ERROR: &str = "IOerror";
+
+/// Owns the domain.
+pub(super) struct Owner {
+    setup: Setup,
+    /// For those who have news for the owner.
+    tasks: SyncSender<Task>,
+    publisher: watch::Sender<Published>,
+    warnings: mpsc::Sender<Warning>,
+    shared: Arc<Shared>,
+    /// `None` until a machine has started.
+    facts: Option<Facts>,
+    /// `None` before the start and after the end.
+    running: Option<Running>,
+    /// Whether the pod is to end, known before there is a machine.
+    marked_for_shutdown: bool,
+}
+
+/// A machine with what belongs to it.
+struct Running {
+    machine: MachineHandle,
+    console: Console,
+    agent: Option<Agent>,
+    /// Held for the removal of its files.
+    _files: StateDir,
+}
+
+fn now() -> String {
+    rfc3339(jiff::Timestamp::now())
+}
+
+fn refused(what: &'static str) -> impl FnOnce(MachineError) -> DomainError {
+    move |source| DomainError::Machine {
+        what,
+        source: Box::new(source),
+    }
+}
+
+impl Owner {
+    pub(super) fn new(
+        setup: Setup,
+        tasks: SyncSender<Task>,
+        publisher: watch::Sender<Published>,
+        warnings: mpsc::Sender<Warning>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            setup,
+            tasks,
+            publisher,
+            warnings,
+            shared,
+            facts: None,
+            running: None,
+            marked_for_shutdown: false,
+        }
+    }
+
+    /// Lets everyone see the facts as they are.
+    fn publish(&self) {
+        let Some(facts) = &self.facts else { return };
+        let agent = self.running.as_ref().and_then(|it| it.agent.as_ref());
+        let report = agent.map(Agent::report).unwrap_or_default();
+        let domain = Arc::new(view::domain(facts, &report));
+        let stage = facts.stage();
+        self.publisher.send_modify(|published| {
+            published.revision += 1;
+            published.domain = Some(domain);
+            published.stage = stage;
+        });
+    }
+
+    fn warn(&self, vmi: &Vmi, reason: &'static str, message: String) {
+        let metadata = &vmi.metadata;
+        let namespace = metadata.namespace_or_default().to_owned();
+        let instance = [namespace, metadata.name.clone(), metadata.uid.clone()];
+        let warning = Warning {
+            instance,
+            reason,
+            message,
+        };
+        if self.warnings.try_send(warning).is_err() {
+            tracing::warn!(reason, "an event was dropped: too many are waiting");
+        }
+    }
+
+    fn machine(&self) -> Result<&Running, DomainError> {
+        self.running.as_ref().ok_or(DomainError::NoMachine)
+    }
+
+    pub(super) fn sync(&mut self, wish: Wish) -> Result<(), DomainError> {
+        let Some(facts) = &self.facts else {
+            return self.start(&wish);
+        };
+        let (wanted, running) = (&wish.vmi.metadata.uid, &facts.vmi.metadata.uid);
+        if wanted != running {
+            return Err(DomainError::OtherInstance {
+                wanted: wanted.clone(),
+                running: running.clone(),
+            });
+        }
+        if facts.activity == Activity::Paused(Paused::IoError) {
+            tracing::info!("machine goes on after an I/O error");
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, wish: &Wish) -> Result<(), DomainError> {
+        let Built {
+            vmi,
+            config,
+            mut files,
+            layout,
+            remarks,
+        } = build::build(wish, &self.setup)?;
+        let console = Console::new();
+        let closing = CloseOnDrop(Some(console.clone()));
+        self.connect(&vmi, wish.log_console, &console, &mut files)?;
+        let (guest, io) = GuestEnd::new(&console);
+        let mut facts = Facts::new(vmi, &config);
+        facts.marked_for_shutdown = self.marked_for_shutdown;
+        let machine = Machine::start(config, io).map_err(refused("start the machine"))?;
+        let backend = machine.backend();
+        tracing::info!(backend = %backend.backend, reason = backend.reason, "machine runs");
+        facts.is_kvm = backend.backend == vmm::probe::Backend::Kvm;
+        guest.pump_input(&machine)?;
+        self.watch(&machine)?;
+        files.started();
+        let agent = self.start_agent(layout.agent_socket());
+        *self.shared.machine() = Some(machine.clone());
+        *self.shared.agent() = agent.clone();
+        self.running = Some(Running {
+            machine,
+            console,
+            agent,
+            _files: files,
+        });
+        closing.keep();
+        self.report(&facts.vmi, &remarks);
+        self.facts = Some(facts);
+        self.publish();
+        Ok(())
+    }
+
+    /// Makes the console's socket and log.
+    fn connect(
+        &self,
+        vmi: &Vmi,
+        cluster_logs: bool,
+        console: &Console,
+        files: &mut StateDir,
+    ) -> Result<(), DomainError> {
+        let devices = &vmi.spec.domain.devices;
+        if !devices.autoattach_serial_console.unwrap_or(true) {
+            return Ok(());
+        }
+        let failed = |path: PathBuf| move |source| DomainError::Console { path, source };
+        let uid = &vmi.metadata.uid;
+        let socket = self.setup.paths.serial_socket(uid);
+        files.claim_socket(&socket)?;
+        ConsoleSocket::listen(&socket, console).map_err(failed(socket))?;
+        if devices.log_serial_console.unwrap_or(cluster_logs) {
+            let log = self.setup.paths.serial_log(uid);
+            console.log_to(&log).map_err(failed(log))?;
+        }
+        Ok(())
+    }
+
+    /// A machine without its agent is a machine still.
+    fn start_agent(&self, socket: PathBuf) -> Option<Agent> {
+        let tasks = self.tasks.clone();
+        let listener = move |_report: AgentReport| {
+            // What is not taken now comes with the next change.
+            drop(tasks.try_send(Box::new(|owner: &mut Self| owner.publish())));
+        };
+        let started = Agent::start(socket, Box::new(listener), self.setup.intervals);
+        started
+            .inspect_err(|error| tracing::warn!(%error, "guest agent is not looked for"))
+            .ok()
+    }
+
+    /// Has the owner told what happens to the machine.
+    fn watch(&self, machine: &MachineHandle) -> Result<(), DomainError> {
+        let (machine, tasks) = (machine.clone(), self.tasks.clone());
+        let span = Span::current();
+        let tell = move || {
+            for event in machine.events() {
+                drop(tasks.send(Box::new(|owner: &mut Self| owner.happened(event))));
+            }
+            let end = machine.wait();
+            drop(tasks.send(Box::new(|owner: &mut Self| owner.ended(end))));
+        };
+        let thread = thread::Builder::new().name("machine-events".to_owned());
+        thread.spawn(move || span.in_scope(tell))?;
+        Ok(())
+    }
+
+    fn report(&self, vmi: &Vmi, remarks: &Remarks) {
+        for FieldError { path, message } in &remarks.notes {
+            tracing::info!(field = %path, reason = message, "field is not honoured");
+        }
+        for remark in &remarks.warnings {
+            tracing::warn!(field = %remark.path, reason = remark.message, "field is not honoured");
+            self.warn(vmi, NOT_HONOURED, remark.to_string());
+        }
+    }
+
+    fn happened(&mut self, event: MachineEvent) {
+        let Some(facts) = &mut self.facts else { return };
+        let warning = match event {
+            MachineEvent::Reset(_) | MachineEvent::TripleFault { .. } => {
+                if let Some(agent) = self.running.as_ref().and_then(|it| it.agent.as_ref()) {
+                    agent.guest_reset();
+                }
+                None
+            }
+            MachineEvent::Panicked | MachineEvent::CrashLoaded => {
+                facts.panics += 1;
+                Some((GUEST_PANICKED, "the guest's kernel has panicked".to_owned()))
+            }
+            MachineEvent::DiskStopped { disk, reason } => {
+                facts.activity = Activity::Paused(Paused::IoError);
+                let text = format!("disk {disk}: {reason}: the machine is paused");
+                Some((IO_ERROR, text))
+            }
+            MachineEvent::DiskError(error) => {
+                tracing::error!(?error, "host refused a disk request");
+                None
+            }
+            MachineEvent::Failed(reason) => Some((MACHINE_FAILED, reason)),
+            other => {
+                tracing::debug!(?other, "machine event");
+                None
+            }
+        };
+        if let Some((reason, message)) = warning
+            && let Some(facts) = &self.facts
+        {
+            tracing::warn!(reason, message, "machine is in trouble");
+            self.warn(&facts.vmi, reason, message);
+        }
+        self.publish();
+    }
+
+    fn ended(&mut self, end: MachineEnd) {
+        let Some(facts) = &mut self.facts else { return };
+        if matches!(facts.activity, Activity::Ended(_)) {
+            return;
+        }
+        tracing::info!(?end, "machine has ended");
+        facts.ended_at = Some(now());
+        facts.activity = Activity::Ended(match end {
+            MachineEnd::PoweredOff => Ended::Shutdown,
+            MachineEnd::Killed => Ended::Destroyed,
+            MachineEnd::Failed(_) => Ended::Failed,
+        });
+        self.publish();
+        *self.shared.machine() = None;
+        *self.shared.agent() = None;
+        if let Some(running) = self.running.take() {
+            running.console.close();
+        }
+    }
+
+    fn go_on(&mut self) -> Result<(), DomainError> {
+        let running = self.machine()?;
+        let agent = running.agent.clone();
+        running
+            .machine
+            .resume()
+            .map_err(refused("resume the machine"))?;
+        if let Some(agent) = agent {
+            agent.set_paused(false);
+        }
+        self.be(Activity::Running);
+        Ok(())
+    }
+
+    fn be(&mut self, activity: Activity) {
+        if let Some(facts) = &mut self.facts
+            && !matches!(facts.activity, Activity::Ended(_))
+            && facts.activity != activity
+        {
+            facts.activity = activity;
+            self.publish();
+        }
+    }
+
+    pub(super) fn pause(&mut self) -> Result<(), DomainError> {
+        let running = self.machine()?;
+        running
+            .machine
+            .pause()
+            .map_err(refused("pause the machine"))?;
+        if let Some(agent) = &running.agent {
+            agent.set_paused(true);
+        }
+        self.be(Activity::Paused(Paused::User));
+        Ok(())
+    }
+
+    pub(super) fn unpause(&mut self) -> Result<(), DomainError> {
+        self.go_on()
+    }
+
+    pub(super) fn reset(&mut self) -> Result<(), DomainError> {
+        let running = self.machine()?;
+        running
+            .machine
+            .reset()
+            .map_err(refused("reset the machine"))
+    }
+
+    pub(super) fn soft_reboot(&mut self) -> Result<(), DomainError> {
+        let Running { machine, agent, .. } = self.machine()?;
+        if let Some(agent) = agent.as_ref().filter(|agent| agent.report().connected) {
+            let agent = agent.clone();
+            // The agent answers late or never when it obeys.
+            return Ok(thread::Builder::new()
+                .name("agent-reboot".to_owned())
+                .spawn(move || {
+                    if let Err(error) = agent.shutdown(Mode::Reboot) {
+                        tracing::warn!(%error, "guest agent does not reboot the guest");
+                    }
+                })
+                .map(drop)?);
+        }
+        machine.reset_on_power_off(true);
+        machine
+            .power_button()
+            .map_err(refused("press the power button"))
+    }
+
+    pub(super) fn shutdown(&mut self) -> Result<(), DomainError> {
+        let machine = &self.machine()?.machine;
+        machine.reset_on_power_off(false);
+        machine
+            .power_button()
+            .map_err(refused("press the power button"))?;
+        if let Some(facts) = &mut self.facts
+            && facts.shutdown_at.is_none()
+        {
+            facts.shutdown_at = Some(now());
+            self.publish();
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill(&mut self) -> Result<(), DomainError> {
+        if let Some(Running { machine, .. }) = &self.running {
+            // A machine that has ended needs no killing.
+            drop(machine.kill());
+            let end = machine.wait();
+            self.ended(end);
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self) -> Result<(), DomainError> {
+        self.kill()?;
+        if let Some(facts) = &mut self.facts
+            && !facts.is_deleted
+        {
+            facts.is_deleted = true;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark_for_shutdown(&mut self) -> Result<(), DomainError> {
+        self.marked_for_shutdown = true;
+        if let Some(facts) = &mut self.facts {
+            facts.marked_for_shutdown = true;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    pub(super) fn dump_memory(&mut self, path: PathBuf) -> Result<(), DomainError> {
+        let machine = self.machine()?.machine.clone();
+        let folder = &self.setup.paths.hotplug_disk_dir;
+        let below = path.strip_prefix(folder).ok();
+        let is_plain = below.is_some_and(|rest| {
+            let parts = rest.components();
+            rest.file_name().is_some()
+                && parts
+                    .into_iter()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)))
+        });
+        if !is_plain {
+            let folder = folder.clone();
+            return Err(DomainError::DumpPath { path, folder });
+        }
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(facts) = &mut self.facts else {
+            return Err(DomainError::NoMachine);
+        };
+        let known = facts.dump.as_ref();
+        if known.is_some_and(|dump| dump.file_name == file_name && dump.failure.is_none()) {
+            return Ok(());
+        }
+        facts.dump = Some(Dump {
+            file_name: file_name.into_owned(),
+            began: now(),
+            ..Dump::default()
+        });
+        let tasks = self.tasks.clone();
+        let work = move || {
+            let failure = machine.dump_memory(&path).err();
+            let failure = failure.map(|error| crate::cli::chain(&error));
+            drop(tasks.send(Box::new(|owner: &mut Self| owner.dumped(failure))));
+        };
+        let span = Span::current();
+        let thread = thread::Builder::new().name("memory-dump".to_owned());
+        thread.spawn(move || span.in_scope(work))?;
+        self.publish();
+        Ok(())
+    }
+
+    fn dumped(&mut self, failure: Option<String>) {
+        if let Some(dump) = self.facts.as_mut().and_then(|facts| facts.dump.as_mut()) {
+            tracing::info!(failure, "dump of the memory has ended");
+            dump.ended = Some(now());
+            dump.failure = failure;
+            self.publish();
+        }
+    }
+
+    pub(super) fn sync_size(&mut self, wanted: &Vmi) -> Result<(), DomainError> {
+        self.machine()?;
+        let Some(facts) = &self.facts else {
+            return Err(DomainError::NoMachine);
+        };
+        let (new, old) = (&wanted.spec.domain, &facts.vmi.spec.domain);
+        let wanted = api::default_vmi(wanted);
+        let domain = &wanted.spec.domain;
+        for (field, is_same) in [
+            ("spec.domain.cpu", domain.cpu == old.cpu),
+            (
+                "spec.domain.memory",
+                new.memory == old.memory || domain.memory == old.memory,
+            ),
+        ] {
+            if !is_same {
+                return Err(DomainError::Unsupported(FieldError::new(
+                    FieldPath::new(field),
+                    "cannot change while the guest runs: restart the machine to apply it",
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Closes a console unless it is kept.
+struct CloseOnDrop(Option<Console>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(console) = &self.0 {
+            console.close();
+        }
+    }
+}
