@@ -18,7 +18,6 @@
 //! are cut, and a guest that says what it was not asked is left alone for longer and longer.
 
 mod answers;
-mod convert;
 mod report;
 mod schedule;
 mod session;
@@ -94,6 +93,15 @@ pub enum AgentError {
         command: &'static str,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// The answer is longer than we take.
+    #[error(
+        "read the guest agent's answer to {command}: it is longer than {} bytes",
+        wire::MAX_LINE_BYTES
+    )]
+    TooLong {
+        /// The command.
+        command: &'static str,
     },
     /// The connection was lost while the agent was at it.
     #[error("wait for the guest agent's answer to {command}: the connection was lost")]

@@ -54,6 +54,12 @@ impl Guests {
         self.folder.join("initrd")
     }
 
+    /// The initramfs with Debian's guest agent; a disk at `/dev/vda` is mounted at `/mnt/disk`.
+    #[must_use]
+    pub fn agent_initrd(&self) -> PathBuf {
+        self.folder.join("agent-initrd")
+    }
+
     /// The initramfs that prints `FERROVIRT-INIT` and runs the workload of `bench=`.
     #[must_use]
     pub fn bench_initrd(&self) -> PathBuf {

@@ -19,7 +19,7 @@ use super::answers::{
 };
 use super::report::{AgentReport, FreezeStatus, Intervals};
 use super::schedule::{Question, Schedule};
-use super::wire::{self, AnswerError};
+use super::wire::{self, AnswerError, Line};
 use super::{AgentError, FREEZE_TIMEOUT, MAX_ORDERS};
 
 /// How long the agent has for what it is asked regularly: guests on a software CPU are slow, and no one waits.
@@ -189,17 +189,25 @@ impl Session {
             request.refuse(AgentError::Timeout { command });
         }
         let paused = self.paused;
-        let is_late = |asked: &mut Request| asked.deadline <= now && (is_callers(asked) || !paused);
-        if let Some(request) = self.asked.take_if(is_late) {
-            let command = request.command;
-            tracing::debug!(command, "guest agent did not answer in time");
-            if let Owner::Poll(question) = request.owner {
-                self.unanswered = Some(question);
-            }
-            request.refuse(AgentError::Timeout { command });
-            self.in_batch = false;
-            self.link.sync(now);
+        let is_late = |asked: &Request| asked.deadline <= now && (is_callers(asked) || !paused);
+        if self.asked.as_ref().is_some_and(is_late) {
+            self.give_up(now, |command| AgentError::Timeout { command });
         }
+    }
+
+    /// Ends the open question, whose answer may still come.
+    fn give_up(&mut self, now: Instant, why: impl Fn(&'static str) -> AgentError) {
+        let Some(request) = self.asked.take() else {
+            return;
+        };
+        let error = why(request.command);
+        tracing::debug!(%error, "guest agent was given up for now");
+        if let Owner::Poll(question) = request.owner {
+            self.unanswered = Some(question);
+        }
+        request.refuse(error);
+        self.in_batch = false;
+        self.link.sync(now);
     }
 
     fn keep_link(&mut self, now: Instant) {
@@ -324,12 +332,17 @@ impl Session {
         for heard in self.link.hear(now) {
             match heard {
                 Heard::Synced => self.synced(now),
-                Heard::Line(line) if self.asked.is_some() && wire::is_answer(&line) => {
+                Heard::Line(Line::Whole(line))
+                    if self.asked.is_some() && wire::is_answer(&line) =>
+                {
                     self.answered(line, now);
                 }
-                Heard::Line(line) => {
-                    let len_bytes = line.len();
-                    tracing::debug!(len_bytes, "guest agent said what it was not asked");
+                Heard::Line(Line::TooLong) if self.asked.is_some() => {
+                    self.give_up(now, |command| AgentError::TooLong { command });
+                    return;
+                }
+                Heard::Line(_) => {
+                    tracing::debug!("guest agent said what it was not asked");
                     self.link.fail(now);
                     return self.ended();
                 }

@@ -8,6 +8,8 @@ use super::answers::{self, Text};
 
 /// Longest line taken from a guest: 3 MiB of a program's output in base64.
 pub(super) const MAX_LINE_BYTES: usize = 4 << 20;
+/// Room that is kept for lines; a long line comes seldom.
+const KEPT_CAPACITY: usize = 64 << 10;
 /// Never part of JSON; both sides start anew when it comes.
 const DELIMITER: u8 = 0xff;
 
@@ -20,10 +22,14 @@ pub(super) enum AnswerError {
     Refused { class: String, description: String },
 }
 
-/// A line longer than [`MAX_LINE_BYTES`].
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("read a line: longer than {MAX_LINE_BYTES} bytes")]
-pub(super) struct LongLine;
+/// What stands between two ends of lines.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A line, without its end.
+    Whole(Vec<u8>),
+    /// A line longer than [`MAX_LINE_BYTES`]; told before its end has come, which is then passed over.
+    TooLong,
+}
 
 /// Returns the line that asks for a command.
 pub(super) fn request(command: &str, arguments: Option<&Value>) -> Vec<u8> {
@@ -90,6 +96,8 @@ pub(super) struct Lines {
     start: usize,
     /// Up to where no line ends.
     searched: usize,
+    /// The line is too long: what is left of it is thrown away.
+    passing_over: bool,
 }
 
 impl Lines {
@@ -98,29 +106,44 @@ impl Lines {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
-        if self.buffer.is_empty() && self.buffer.capacity() > (1 << 16) {
-            // A long line came once: its room is not kept.
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_CAPACITY {
             self.buffer = Vec::new();
         }
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Takes the next whole line, without its end.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LongLine> {
-        let end = self.buffer[self.searched..]
-            .iter()
-            .position(|byte| *byte == b'\n');
-        let end = end.map_or(self.buffer.len(), |at| self.searched + at);
-        if end - self.start > MAX_LINE_BYTES {
-            return Err(LongLine);
+    /// Takes the next line.
+    pub(super) fn next(&mut self) -> Option<Line> {
+        loop {
+            let unsearched = self.buffer[self.searched..].iter();
+            let end = unsearched.copied().position(|byte| byte == b'\n');
+            let Some(end) = end.map(|at| self.searched + at) else {
+                return self.rest();
+            };
+            let line = self.start..end;
+            (self.start, self.searched) = (end + 1, end + 1);
+            if std::mem::take(&mut self.passing_over) {
+                continue;
+            }
+            if line.len() > MAX_LINE_BYTES {
+                return Some(Line::TooLong);
+            }
+            return Some(Line::Whole(self.buffer[line].to_vec()));
         }
-        if end == self.buffer.len() {
-            self.searched = end;
-            return Ok(None);
+    }
+
+    /// Keeps the start of a line, unless it is too long already.
+    fn rest(&mut self) -> Option<Line> {
+        self.searched = self.buffer.len();
+        let too_long = self.buffer.len() - self.start > MAX_LINE_BYTES;
+        if self.passing_over || too_long {
+            self.start = self.buffer.len();
         }
-        let line = self.buffer[self.start..end].to_vec();
-        (self.start, self.searched) = (end + 1, end + 1);
-        Ok(Some(line))
+        if too_long && !self.passing_over {
+            self.passing_over = true;
+            return Some(Line::TooLong);
+        }
+        None
     }
 }
 
@@ -129,7 +152,7 @@ pub fn fuzz_line(input: &[u8]) {
     let mut lines = Lines::default();
     for piece in input.chunks(7) {
         lines.push(piece);
-        while let Ok(Some(line)) = lines.next() {
+        while let Some(Line::Whole(line)) = lines.next() {
             let _whatever = is_synced(&line, 1) || is_answer(&line);
             answers::fuzz(&line);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::agent::wire::{self, Lines, MAX_LINE_BYTES};
+use crate::agent::wire::{self, Line, Lines};
 
 /// First and longest time for which a guest is left alone that did not keep to the protocol.
 const RETRIES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -19,8 +19,9 @@ const GOOD: Duration = Duration::from_secs(60);
 /// First and longest time for our number to come back. What was sent waits in the socket for an agent, so asking often
 /// gains nothing; a guest that died with our number in its memory is why it is asked again at all.
 const SYNC_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-/// Most bytes before our number: the rest of an answer that came too late, and old numbers.
-const MAX_STALE_BYTES: usize = 2 * MAX_LINE_BYTES;
+/// Most bytes before our number: old numbers, and an answer that was too late or too long. The longest is 16 MiB of output
+/// and as much of errors, in base64.
+const MAX_STALE_BYTES: usize = 48 << 20;
 /// Bytes read at once.
 const PIECE_LEN: usize = 64 << 10;
 
@@ -29,7 +30,7 @@ pub(super) enum Heard {
     /// Our number: an agent listens.
     Synced,
     /// A line.
-    Line(Vec<u8>),
+    Line(Line),
     /// The connection ended.
     Ended,
 }
@@ -254,14 +255,14 @@ impl Up {
                 return Err(io::Error::other("too much before the answer to a sync"));
             }
         }
-        while let Some(line) = self.lines.next().map_err(io::Error::other)? {
-            match self.syncing {
-                None => heard.push(Heard::Line(line)),
-                Some(_) if wire::is_synced(&line, id) => {
+        while let Some(line) = self.lines.next() {
+            match (&line, self.syncing) {
+                (_, None) => heard.push(Heard::Line(line)),
+                (Line::Whole(line), Some(_)) if wire::is_synced(line, id) => {
                     self.syncing = None;
                     heard.push(Heard::Synced);
                 }
-                Some(_) => {}
+                (_, Some(_)) => {}
             }
         }
         Ok(())

@@ -1,1 +1,0 @@
-//! From what the agent tells to what is shown.
