@@ -35,6 +35,7 @@ pub(crate) struct HostFile {
     file: File,
     direct: Option<File>,
     block_device: bool,
+    note: Option<String>,
     /// What was done to the file, so that tests can replay it with a crash in between.
     #[cfg(test)]
     pub(crate) journal: std::sync::Arc<journal::Journal>,
@@ -60,16 +61,17 @@ impl HostFile {
                 path: path.to_owned(),
             });
         }
-        let direct = if direct {
-            open_direct(path, &mut options)
-        } else {
-            None
+        let (direct, note) = match direct.then(|| open_direct(path, &mut options)) {
+            None => (None, None),
+            Some(Ok(file)) => (Some(file), None),
+            Some(Err(note)) => (None, Some(note)),
         };
         Ok(Self {
             path: path.to_owned(),
             file,
             direct,
             block_device: kind.is_block_device(),
+            note,
             #[cfg(test)]
             journal: std::sync::Arc::default(),
         })
@@ -82,6 +84,7 @@ impl HostFile {
             file,
             direct: None,
             block_device: false,
+            note: None,
             #[cfg(test)]
             journal: std::sync::Arc::default(),
         }
@@ -124,6 +127,22 @@ impl HostFile {
             self.file.metadata().map(|m| m.len())
         };
         len.map_err(|e| self.failed("seek", 0, e))
+    }
+
+    /// Returns the room that the file takes on its file system, in bytes; a device takes all of its.
+    pub(crate) fn allocated_bytes(&self) -> Result<u64, DiskError> {
+        if self.block_device {
+            return self.len_bytes();
+        }
+        let meta = self.file.metadata();
+        // stat counts in units of 512 bytes, whatever the file system's blocks are.
+        meta.map(|m| m.blocks().saturating_mul(512))
+            .map_err(|e| self.failed("stat", 0, e))
+    }
+
+    /// Says why there is no direct I/O although it was asked for.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.note.clone()
     }
 
     /// Claims the file for one writer or several readers, as far as its file system can.
@@ -294,18 +313,21 @@ impl Drop for HostFile {
     }
 }
 
-fn open_direct(path: &Path, options: &mut FileOptions) -> Option<File> {
-    match options
+/// Opens the file once more for direct I/O, and tries whether that works; an error says why not.
+fn open_direct(path: &Path, options: &mut FileOptions) -> Result<File, String> {
+    let opened = options
         .custom_flags((OFlag::O_DIRECT | OFlag::O_NONBLOCK).bits())
         .open(path)
-    {
-        Ok(file) => Some(file),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "no direct I/O here, the page cache will be used");
-            None
-        }
-    }
+        .and_then(|file| {
+            // Some file systems take the flag and refuse the access.
+            let page = to_usize(DIRECT_ALIGN);
+            read_direct(&file, 0, &mut vec![0; page]).map(|_| file)
+        });
+    opened.map_err(|error| {
+        let path = path.display();
+        tracing::warn!(%path, %error, "no direct I/O here, the page cache will be used");
+        format!("{path}: no direct I/O here ({error}), the page cache is used")
+    })
 }
 
 fn is_direct(offset: u64, len: usize) -> bool {

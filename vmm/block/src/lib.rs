@@ -25,4 +25,7 @@ mod width;
 
 pub use create::{CreateError, create_empty};
 pub use disk::{Disk, DiskError};
-pub use open::{CacheMode, Format, OpenError, OpenOptions, open, overlay};
+pub use open::{
+    CacheMode, Format, OpenError, OpenOptions, open, open_or_create_overlay, open_overlay, overlay,
+    resize,
+};

@@ -31,7 +31,8 @@ pub enum CacheMode {
     /// Every write is followed by a flush.
     Writethrough,
     /// Data goes past the page cache (`O_DIRECT`) where the file system can do that; where it
-    /// cannot, this is [`CacheMode::Writeback`] and a warning in the log.
+    /// cannot, this is [`CacheMode::Writeback`], a warning in the log and a
+    /// [`note`](Disk::note) of the disk.
     None,
 }
 
@@ -151,24 +152,99 @@ pub fn overlay(
 ) -> Result<Arc<dyn Disk>, OpenError> {
     let len_bytes = size.unwrap_or_else(|| base.len_bytes());
     qcow2::create(overlay_file, len_bytes, &qcow2::Layout::default())?;
-    let layer = open_overlay(base, overlay_file);
+    let layer = open_overlay(base, overlay_file, CacheMode::default());
     if layer.is_err() {
         crate::create::remove_partial(overlay_file);
     }
     layer
 }
 
-fn open_overlay(base: Arc<dyn Disk>, path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
-    let file = HostFile::open(path, false, false)?;
+/// Opens a layer that [`overlay`] made over `base` once, with all that was written to it.
+///
+/// Nothing in the file tells what it was made over: over anything but the same base it is rubbish.
+///
+/// # Errors
+/// Every [`OpenError`] except [`OpenError::Create`].
+pub fn open_overlay(
+    base: Arc<dyn Disk>,
+    overlay_file: &Path,
+    cache: CacheMode,
+) -> Result<Arc<dyn Disk>, OpenError> {
+    let file = HostFile::open(overlay_file, false, cache == CacheMode::None)?;
     file.claim(false)?;
     let header = Header::read(&file)?;
+    if let Some(backing) = header.backing {
+        return Err(OpenError::BackingNotFollowed {
+            path: overlay_file.to_owned(),
+            backing: backing.name,
+        });
+    }
     let setup = Setup {
         backing: Some(base),
         read_only: false,
-        writethrough: false,
+        writethrough: cache == CacheMode::Writethrough,
         depth: 0,
     };
     Ok(Arc::new(Qcow2Disk::new(file, &header, setup)?))
+}
+
+/// Opens the layer over `base` if there is one, as [`open_overlay`] does, and makes it if there is
+/// none, as [`overlay`] does. A file whose making was cut short is made anew.
+///
+/// # Errors
+/// Every [`OpenError`].
+pub fn open_or_create_overlay(
+    base: Arc<dyn Disk>,
+    overlay_file: &Path,
+    size: Option<u64>,
+    cache: CacheMode,
+) -> Result<Arc<dyn Disk>, OpenError> {
+    match is_unfinished(overlay_file)? {
+        Some(false) => return open_overlay(base, overlay_file, cache),
+        Some(true) => crate::create::remove_partial(overlay_file),
+        None => {}
+    }
+    let len_bytes = size.unwrap_or_else(|| base.len_bytes());
+    qcow2::create(overlay_file, len_bytes, &qcow2::Layout::default())?;
+    open_overlay(base, overlay_file, cache)
+}
+
+/// Tells whether a file lacks the header, which a new image gets last; none if there is no file.
+fn is_unfinished(path: &Path) -> Result<Option<bool>, OpenError> {
+    let file = match HostFile::open(path, true, false) {
+        Ok(file) => file,
+        Err(OpenError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // Somebody who is just making it has not locked it, but nobody makes one file twice at once.
+    let mut magic = [0; 4];
+    let got = file.read_up_to(0, &mut magic);
+    let got = got.map_err(|source| OpenError::Access {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some(magic[..got] == [0; 4][..got]))
+}
+
+/// Makes the disk in an image at least `len_bytes` long; returns how long it is then.
+///
+/// # Errors
+/// Every [`OpenError`] except [`OpenError::Create`]: [`OpenError::Access`] where the disk cannot grow.
+pub fn resize(path: &Path, format: Format, len_bytes: u64) -> Result<u64, OpenError> {
+    let options = OpenOptions {
+        format: Some(format),
+        follow_backing: true,
+        ..OpenOptions::default()
+    };
+    let disk = open(path, &options)?;
+    let access = |source| OpenError::Access {
+        path: path.to_owned(),
+        source,
+    };
+    disk.grow(len_bytes).map_err(access)?;
+    Ok(disk.len_bytes())
 }
 
 fn open_layer(

@@ -13,7 +13,7 @@
 //! and complete, and a crash costs at most leaked clusters. A freed cluster loses its reference only
 //! after the mapping without it is durable and no request can still be using it.
 //!
-//! Locks, in the order in which they are taken: `retired`, `metadata`, then those inside
+//! Locks, in the order in which they are taken: `growing`, `retired`, `metadata`, then those inside
 //! [`InFlight`] and [`Inflated`], which are never held together.
 
 mod allocate;
@@ -22,6 +22,7 @@ mod compressed;
 mod create;
 mod flush;
 mod geometry;
+mod grow;
 mod header;
 mod in_flight;
 mod mapping;
@@ -31,6 +32,7 @@ mod refcount;
 mod tests;
 mod zstd;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskError, check_range, read_zero_extended};
@@ -62,13 +64,25 @@ pub(crate) struct Setup {
     pub(crate) depth: usize,
 }
 
+impl Setup {
+    /// Returns how many bytes of a disk have something of the backing file below them.
+    fn backed_bytes(&self, len_bytes: u64) -> u64 {
+        let below = self.backing.as_ref().map_or(0, |disk| disk.len_bytes());
+        below.min(len_bytes)
+    }
+}
+
 /// A qcow2 image.
 pub(crate) struct Qcow2Disk {
     file: Arc<HostFile>,
     geometry: Geometry,
     setup: Setup,
+    /// Size of the disk.
+    len_bytes: AtomicU64,
     /// How many bytes of the disk have something of the backing file below them.
-    backed_bytes: u64,
+    backed_bytes: AtomicU64,
+    /// Held while the disk grows.
+    growing: Mutex<()>,
     metadata: Mutex<Metadata>,
     /// Signalled when clusters stop being busy.
     settled: Condvar,
@@ -100,11 +114,9 @@ impl Qcow2Disk {
         let file = Arc::new(file);
         Ok(Self {
             geometry: Geometry::new(header),
-            backed_bytes: setup
-                .backing
-                .as_ref()
-                .map_or(0, |b| b.len_bytes())
-                .min(header.len_bytes),
+            len_bytes: AtomicU64::new(header.len_bytes),
+            backed_bytes: AtomicU64::new(setup.backed_bytes(header.len_bytes)),
+            growing: Mutex::default(),
             metadata: Mutex::new(Metadata::new(Arc::clone(&file), header, setup.depth)?),
             settled: Condvar::new(),
             in_flight: InFlight::default(),
@@ -115,8 +127,12 @@ impl Qcow2Disk {
         })
     }
 
+    fn backed_bytes(&self) -> u64 {
+        self.backed_bytes.load(Ordering::Acquire)
+    }
+
     fn check_change(&self, offset: u64, len_bytes: u64) -> Result<(), DiskError> {
-        check_range(offset, len_bytes, self.geometry.len_bytes)?;
+        check_range(offset, len_bytes, self.len_bytes())?;
         if self.setup.read_only {
             Err(DiskError::ReadOnly)
         } else {
@@ -247,7 +263,7 @@ impl Qcow2Disk {
         }
         let source = locked(&self.metadata).source_of(entry, self.geometry.in_cluster(pos))?;
         let is_zero =
-            source == Source::Zero || source == Source::Backing && pos >= self.backed_bytes;
+            source == Source::Zero || source == Source::Backing && pos >= self.backed_bytes();
         if is_zero {
             return if zeroed {
                 Ok(())
@@ -276,7 +292,7 @@ impl Qcow2Disk {
             let extent = locked(&self.metadata).extent(pos, (end - pos).min(ZERO_CHUNK_BYTES))?;
             let is_zero = match extent.source {
                 Source::Zero => true,
-                Source::Backing => pos >= self.backed_bytes,
+                Source::Backing => pos >= self.backed_bytes(),
                 Source::File(_) | Source::Compressed(_) => false,
             };
             if !is_zero {
@@ -295,7 +311,7 @@ impl Qcow2Disk {
                 Cleared::Bytes(bytes) => pos += bytes,
                 Cleared::WriteZeroes => {
                     let next = pos + self.geometry.cluster_bytes();
-                    self.write_zero_bytes(pos, next.min(self.geometry.len_bytes))?;
+                    self.write_zero_bytes(pos, next)?;
                     pos = next;
                 }
                 Cleared::Busy => {}
@@ -304,10 +320,23 @@ impl Qcow2Disk {
         Ok(())
     }
 
+    /// Makes a range read as zeroes: the whole clusters in it by the tables, its ends by writing.
+    fn zero_range(
+        &self,
+        offset: u64,
+        end: u64,
+        (first, last): (u64, u64),
+        how: Clear,
+    ) -> Result<(), DiskError> {
+        self.write_zero_bytes(offset, first.min(end))?;
+        self.clear(first, last, how)?;
+        self.write_zero_bytes(last.max(offset).min(end), end)
+    }
+
     fn clear_some(&self, pos: u64, end: u64, how: Clear) -> Result<Cleared, DiskError> {
         let mut metadata = locked(&self.metadata);
         loop {
-            match metadata.clear(pos, end, how, self.backed_bytes)? {
+            match metadata.clear(pos, end, how, self.backed_bytes())? {
                 Cleared::Busy => metadata = self.wait(metadata),
                 step => return Ok(step),
             }
@@ -318,7 +347,7 @@ impl Qcow2Disk {
     fn whole_clusters(&self, offset: u64, end: u64) -> (u64, u64) {
         let size = self.geometry.cluster_bytes();
         let first = offset.next_multiple_of(size);
-        let to_the_end = end == self.geometry.len_bytes;
+        let to_the_end = end == self.len_bytes();
         let last = if to_the_end {
             end.next_multiple_of(size)
         } else {
@@ -330,7 +359,19 @@ impl Qcow2Disk {
 
 impl Disk for Qcow2Disk {
     fn len_bytes(&self) -> u64 {
-        self.geometry.len_bytes
+        self.len_bytes.load(Ordering::Acquire)
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.file.allocated_bytes().unwrap_or(0)
+    }
+
+    fn note(&self) -> Option<String> {
+        self.file.note()
+    }
+
+    fn grow(&self, len_bytes: u64) -> Result<(), DiskError> {
+        self.grow_to(len_bytes)
     }
 
     fn is_read_only(&self) -> bool {
@@ -338,7 +379,7 @@ impl Disk for Qcow2Disk {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DiskError> {
-        check_range(offset, to_u64(buf.len()), self.geometry.len_bytes)?;
+        check_range(offset, to_u64(buf.len()), self.len_bytes())?;
         let _request = self.in_flight.enter();
         let mut done = 0;
         while done < buf.len() {
@@ -375,15 +416,12 @@ impl Disk for Qcow2Disk {
     fn write_zeroes(&self, offset: u64, len_bytes: u64, may_unmap: bool) -> Result<(), DiskError> {
         self.check_change(offset, len_bytes)?;
         let end = offset + len_bytes;
-        let (first, last) = self.whole_clusters(offset, end);
         let how = if may_unmap {
             Clear::ZeroAndUnmap
         } else {
             Clear::Zero
         };
-        self.write_zero_bytes(offset, first.min(end))?;
-        self.clear(first, last, how)?;
-        self.write_zero_bytes(last.max(offset).min(end), end)?;
+        self.zero_range(offset, end, self.whole_clusters(offset, end), how)?;
         self.after_change()
     }
 }

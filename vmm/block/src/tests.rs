@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod faults;
 mod full_host;
+mod grow;
 mod model;
 mod peer;
 

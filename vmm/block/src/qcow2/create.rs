@@ -108,7 +108,6 @@ fn write(path: &Path, file: File, plan: &Plan, layout: &Layout) -> Result<(), Di
     // The tables get their room on the host now: on a full host a flush must still be able to write
     // them, or clusters that the guest gives back could not be freed.
     file.zero(1 << bits, (plan.clusters() - 1) << bits, false)?;
-    file.write_all(0, &header(plan, layout))?;
     let table: Vec<u8> = (0..plan.blocks)
         .flat_map(|block| ((plan.blocks_start() + block) << bits).to_be_bytes())
         .collect();
@@ -117,7 +116,9 @@ fn write(path: &Path, file: File, plan: &Plan, layout: &Layout) -> Result<(), Di
     file.write_all(
         plan.blocks_start() << bits,
         &ones(plan.clusters(), layout.refcount_order),
-    )
+    )?;
+    // With the header the file becomes an image: one that was not finished is none.
+    file.write_all(0, &header(plan, layout))
 }
 
 fn header(plan: &Plan, layout: &Layout) -> Vec<u8> {

@@ -11,9 +11,6 @@ pub(super) struct Geometry {
     pub(super) version: u32,
     pub(super) cluster_bits: u32,
     pub(super) refcount_order: u32,
-    pub(super) len_bytes: u64,
-    pub(super) l1_offset: u64,
-    pub(super) l1_entries: u64,
     pub(super) compression: Compression,
 }
 
@@ -23,9 +20,6 @@ impl Geometry {
             version: header.version,
             cluster_bits: header.cluster_bits,
             refcount_order: header.refcount_order,
-            len_bytes: header.len_bytes,
-            l1_offset: header.l1_offset,
-            l1_entries: header.l1_entries,
             compression: header.compression,
         }
     }
@@ -47,11 +41,6 @@ impl Geometry {
     /// Returns how many bytes of the disk one L1 entry maps.
     pub(super) fn bytes_per_l1_entry(&self) -> u64 {
         1 << (2 * self.cluster_bits - 3)
-    }
-
-    /// Returns where in the file the L1 entry for a position of the disk lies.
-    pub(super) fn l1_entry_offset(&self, pos: u64) -> u64 {
-        self.l1_offset + pos / self.bytes_per_l1_entry() * 8
     }
 
     /// Returns where in its L2 table the entry for a position of the disk lies.

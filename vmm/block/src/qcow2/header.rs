@@ -24,6 +24,10 @@ const MAX_EXTENSIONS: usize = 64;
 const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 
+/// Offset of `size`.
+const SIZE_OFFSET: u64 = 24;
+/// Offset of `l1_size`.
+const L1_SIZE_OFFSET: u64 = 36;
 /// Offset of the autoclear feature bits.
 const AUTOCLEAR_OFFSET: u64 = 88;
 /// Offset of `refcount_table_offset` and, right behind it, `refcount_table_clusters`.
@@ -123,6 +127,16 @@ impl Header {
     }
 }
 
+/// Makes the header say another size of the disk and length of its L1 table. The table is complete
+/// before, and a longer table than the size needs is no mistake.
+pub(super) fn set_size(file: &HostFile, len_bytes: u64, l1_entries: u64) -> Result<(), DiskError> {
+    let entries = u32::try_from(l1_entries).map_err(|_| DiskError::FixedSize)?;
+    file.write_all(L1_SIZE_OFFSET, &entries.to_be_bytes())?;
+    file.sync()?;
+    file.write_all(SIZE_OFFSET, &len_bytes.to_be_bytes())?;
+    file.sync()
+}
+
 /// Makes the header point to another refcount table, in one write that cannot tear.
 pub(super) fn set_refcount_table(
     file: &HostFile,
@@ -203,7 +217,7 @@ impl Reader<'_> {
         if self.u32("crypt_method", 32)? != 0 {
             return Err(self.unsupported("encryption"));
         }
-        let l1_entries = self.u32("l1_size", 36)?;
+        let l1_entries = self.u32("l1_size", L1_SIZE_OFFSET)?;
         if l1_entries > MAX_L1_ENTRIES {
             return Err(self.bad(
                 "l1_size",
@@ -214,7 +228,7 @@ impl Reader<'_> {
         let mut header = Header {
             version,
             cluster_bits,
-            len_bytes: self.u64("size", 24)? / SECTOR_BYTES * SECTOR_BYTES,
+            len_bytes: self.u64("size", SIZE_OFFSET)? / SECTOR_BYTES * SECTOR_BYTES,
             l1_offset: self.u64("l1_table_offset", 40)?,
             l1_entries: u64::from(l1_entries),
             refcount_table_offset: self.u64("refcount_table_offset", 48)?,

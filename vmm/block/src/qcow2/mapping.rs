@@ -111,7 +111,7 @@ pub(super) fn parse(geometry: &Geometry, entry: u64) -> Result<Cluster, &'static
 impl Metadata {
     /// Returns the L2 table for a position, and whether only the active L1 table refers to it.
     fn l2_table(&mut self, pos: u64) -> Result<Option<(u64, bool)>, DiskError> {
-        let entry = self.cache.entry(self.geometry.l1_entry_offset(pos))?;
+        let entry = self.cache.entry(self.l1_entry_offset(pos))?;
         let offset = entry & OFFSET_MASK;
         if offset == 0 {
             return Ok(None);
@@ -234,11 +234,11 @@ impl Metadata {
 
     /// Keeps an image whose L2 entries point into its own tables from having them overwritten.
     fn check_not_table(&self, host: Range<u64>) -> Result<(), DiskError> {
-        let l1 = self.geometry.l1_offset;
+        let l1 = self.l1_offset;
         let counts = self.count_table_offset;
         let tables = [
             0..self.geometry.cluster_bytes(),
-            l1..l1 + self.geometry.l1_entries * 8,
+            l1..l1 + self.l1_entries * 8,
             counts..counts + self.count_table_entries * 8,
         ];
         if tables
@@ -379,7 +379,7 @@ impl Metadata {
         }
         let run = self.allocate(1)?;
         let table = run.first << self.geometry.cluster_bits;
-        let l1_entry = self.geometry.l1_entry_offset(pos);
+        let l1_entry = self.l1_entry_offset(pos);
         let filled = self
             .fill_l2_table(run, old.map(|(table, _)| table))
             .and_then(|()| {

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cache::{DirtySlice, SliceCache};
+use super::cache::{DirtySlice, SliceCache, Stage};
 use super::geometry::{Geometry, corrupt};
 use super::header::Header;
 use crate::disk::DiskError;
@@ -24,6 +24,8 @@ pub(super) struct Metadata {
     pub(super) geometry: Geometry,
     pub(super) file: Arc<HostFile>,
     pub(super) cache: SliceCache,
+    pub(super) l1_offset: u64,
+    pub(super) l1_entries: u64,
     pub(super) count_table_offset: u64,
     pub(super) count_table_entries: u64,
     /// No cluster below this one is free.
@@ -52,6 +54,8 @@ impl Metadata {
         Ok(Self {
             geometry,
             cache: SliceCache::new(Arc::clone(&file), geometry.cluster_bytes(), max_bytes),
+            l1_offset: header.l1_offset,
+            l1_entries: header.l1_entries,
             count_table_offset: header.refcount_table_offset,
             count_table_entries: header.refcount_table_bytes / 8,
             free_hint: 0,
@@ -103,6 +107,30 @@ impl Metadata {
         problem: &'static str,
     ) -> DiskError {
         corrupt(self.file.path(), field, offset, problem)
+    }
+
+    /// Returns where in the file the L1 entry for a position of the disk lies.
+    pub(super) fn l1_entry_offset(&self, pos: u64) -> u64 {
+        self.l1_offset + pos / self.geometry.bytes_per_l1_entry() * 8
+    }
+
+    /// Makes the L1 table reach over `len_bytes` of the disk, as far as its clusters have room.
+    pub(super) fn extend_l1(&mut self, len_bytes: u64) -> Result<(), DiskError> {
+        let wanted = len_bytes.div_ceil(self.geometry.bytes_per_l1_entry());
+        if wanted <= self.l1_entries {
+            return Ok(());
+        }
+        let room = (self.l1_entries * 8).next_multiple_of(self.geometry.cluster_bytes()) / 8;
+        if wanted > room {
+            return Err(DiskError::FixedSize);
+        }
+        self.extend_file(self.l1_offset + wanted * 8)?;
+        for index in self.l1_entries..wanted {
+            let entry = self.l1_offset + index * 8;
+            self.cache.set_entry(entry, 0, Stage::Mapping)?;
+        }
+        self.l1_entries = wanted;
+        Ok(())
     }
 
     /// Makes the file at least `end` bytes long.

@@ -8,9 +8,6 @@ fn geometry(version: u32, cluster_bits: u32) -> Geometry {
         version,
         cluster_bits,
         refcount_order: 4,
-        len_bytes: 1 << 30,
-        l1_offset: 3 << cluster_bits,
-        l1_entries: 2,
         compression: Compression::Zlib,
     }
 }
