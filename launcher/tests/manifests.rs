@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use api::FieldError;
 use block::Format;
 use launcher::convert::{Environment, checked, convert};
+use launcher::images::ImageStore;
 use launcher::instance::Instance;
-use launcher::state_dir::Layout;
 use launcher::support::Remarks;
 use launcher::volumes::{
-    Data, ResolvedDisk, ResolvedKernel, ResolvedVolumes, VolumePlan, VolumeSource, plan_volumes,
+    ClaimImage, Data, ImageFile, Medium, Place, ResolvedDisk, ResolvedKernel, ResolvedVolumes,
+    Standalone, VolumePlan, VolumeSource, plan_volumes,
 };
 use vmm::config::{Accel, DiskSource, MachineConfig};
 
@@ -36,6 +37,8 @@ fn environment() -> Environment {
         accel: Accel::Auto,
         bios: Some(PathBuf::from("/usr/share/seabios/bios-256k.bin")),
         memory_bytes: 64 << 30,
+        agent_socket: Some(PathBuf::from("/var/run/kubevirt-private/uid/virt-agent0")),
+        strict: false,
     }
 }
 
@@ -48,6 +51,10 @@ fn resolved(plans: &[VolumePlan], kernel: bool) -> ResolvedVolumes {
             follow_backing: false,
         },
         read_only,
+        medium: Medium {
+            direct_io: true,
+            ..Medium::default()
+        },
     };
     let over = |base: PathBuf, overlay: &Option<PathBuf>, read_only| match overlay {
         None => image(&base, None, read_only),
@@ -58,12 +65,12 @@ fn resolved(plans: &[VolumePlan], kernel: bool) -> ResolvedVolumes {
                 overlay: overlay.clone(),
             },
             read_only: false,
+            medium: Medium::default(),
         },
     };
     let disk = |plan: &VolumePlan| match &plan.source {
         VolumeSource::ContainerDisk {
-            image,
-            path,
+            image: ImageFile::Stored { image, path },
             overlay,
         } => {
             let path = path.as_deref().unwrap_or("/only-disk");
@@ -76,13 +83,15 @@ fn resolved(plans: &[VolumePlan], kernel: bool) -> ResolvedVolumes {
         VolumeSource::EmptyDisk { file, .. } => image(file, Some(Format::Qcow2), false),
         VolumeSource::HostDisk { file, .. } => image(file, None, false),
         VolumeSource::Claim {
-            file,
+            image: ClaimImage::File { file, .. },
             read_only,
             overlay,
+            ..
         } => over(file.clone(), overlay, *read_only),
-        VolumeSource::CloudInit { file, .. } | VolumeSource::Files { file, .. } => {
-            image(file, Some(Format::Raw), true)
-        }
+        VolumeSource::CloudInit { file, .. }
+        | VolumeSource::Files { file, .. }
+        | VolumeSource::Metrics { file } => image(file, Some(Format::Raw), true),
+        other => panic!("{other:?} without a cluster"),
     };
     ResolvedVolumes {
         disks: plans
@@ -93,6 +102,7 @@ fn resolved(plans: &[VolumePlan], kernel: bool) -> ResolvedVolumes {
             kernel: PathBuf::from("/images/kernel"),
             initrd: Some(PathBuf::from("/images/initrd")),
         }),
+        warnings: Vec::new(),
     }
 }
 
@@ -108,8 +118,12 @@ fn meaning(text: &str, origin: &str) -> String {
         Ok(vmi) => vmi,
         Err(errors) => return out + &list_errors(&instance, &errors),
     };
-    let layout = Layout::new(Path::new("/var/run"), &vmi);
-    let plans = match plan_volumes(&vmi, &layout, Some(Path::new("/volumes"))) {
+    let place = Place::Standalone(Standalone {
+        root: PathBuf::from("/var/run"),
+        volume_dir: Some(PathBuf::from("/volumes")),
+        images: ImageStore::new(None, PathBuf::new()),
+    });
+    let plans = match plan_volumes(&vmi, &place) {
         Ok(plans) => plans,
         Err(error) => return out + &list_errors(&instance, &[error]),
     };

@@ -5,15 +5,42 @@
 
 use std::path::PathBuf;
 
+use block::CacheMode;
 use serde_json::{Value, json};
-use vmm::config::{Accel, BootSource, DiskSource, MachineConfig};
+use vmm::config::{
+    Accel, BootSource, DiskBus, DiskKind, DiskSource, ErrorPolicy, IoMode, MachineConfig,
+};
 
-use super::{Environment, convert};
+use super::{AGENT_PORT, Environment, convert, domain_devices};
 use crate::support::Remarks;
-use crate::volumes::{ResolvedDisk, ResolvedKernel, ResolvedVolumes};
+use crate::volumes::{Medium, ResolvedDisk, ResolvedKernel, ResolvedVolumes};
 
 /// Converts an instance of two disks whose domain is the given one on top of a small default.
 fn converted(domain: Value, kernel: bool) -> Result<(MachineConfig, Remarks), String> {
+    on_media(domain, kernel, Medium::default(), false)
+}
+
+/// The same, with disks on files of a kind.
+fn on_media(
+    domain: Value,
+    kernel: bool,
+    medium: Medium,
+    strict: bool,
+) -> Result<(MachineConfig, Remarks), String> {
+    let (vmi, volumes) = instance(domain, kernel, medium);
+    let environment = Environment {
+        accel: Accel::Soft,
+        bios: (!kernel).then(|| PathBuf::from("/bios")),
+        memory_bytes: 1 << 30,
+        agent_socket: Some(PathBuf::from("/agent")),
+        strict,
+    };
+    convert(&vmi, &volumes, &environment)
+        .map(|converted| (converted.config, converted.remarks))
+        .map_err(|errors| errors[0].to_string())
+}
+
+fn instance(domain: Value, kernel: bool, medium: Medium) -> (api::Vmi, ResolvedVolumes) {
     let mut full = json!({
         "memory": {"guest": "64Mi"},
         "devices": {"disks": [{"name": "a"}, {"name": "b"}]},
@@ -44,6 +71,7 @@ fn converted(domain: Value, kernel: bool) -> Result<(MachineConfig, Remarks), St
             ResolvedDisk {
                 source,
                 read_only: false,
+                medium,
             },
         )
     };
@@ -53,15 +81,9 @@ fn converted(domain: Value, kernel: bool) -> Result<(MachineConfig, Remarks), St
             kernel: PathBuf::from("/k"),
             initrd: None,
         }),
+        warnings: Vec::new(),
     };
-    let environment = Environment {
-        accel: Accel::Soft,
-        bios: (!kernel).then(|| PathBuf::from("/bios")),
-        memory_bytes: 1 << 30,
-    };
-    convert(&vmi, &volumes, &environment)
-        .map(|converted| (converted.config, converted.remarks))
-        .map_err(|errors| errors[0].to_string())
+    (vmi, volumes)
 }
 
 fn paths(errors: &[api::FieldError]) -> Vec<&str> {
@@ -121,23 +143,250 @@ fn a_foreign_cpu_model_becomes_the_default_with_a_warning() {
 }
 
 #[test]
-fn other_buses_become_virtio_with_a_warning_and_cdroms_are_read_only() {
-    let (config, remarks) = converted(
-        disks(json!([{"name": "a", "cdrom": {"bus": "sata"}}, {"name": "b", "disk": {"bus": "scsi"}}])),
-        false,
-    )
-    .unwrap();
+fn disks_are_on_the_bus_they_ask_for_or_on_scsi() {
+    for (disk, kind, bus, warnings) in [
+        (
+            json!({"disk": {"bus": "virtio"}}),
+            DiskKind::Disk,
+            DiskBus::VirtioBlk,
+            vec![],
+        ),
+        (
+            json!({"disk": {"bus": "scsi"}}),
+            DiskKind::Disk,
+            DiskBus::VirtioScsi,
+            vec![],
+        ),
+        (json!({}), DiskKind::Disk, DiskBus::VirtioScsi, vec![]),
+        (
+            json!({"disk": {"bus": "sata"}}),
+            DiskKind::Disk,
+            DiskBus::VirtioScsi,
+            vec!["disk.bus"],
+        ),
+        (
+            json!({"disk": {"bus": "usb"}}),
+            DiskKind::Disk,
+            DiskBus::VirtioScsi,
+            vec!["disk.bus"],
+        ),
+        (
+            json!({"cdrom": {}}),
+            DiskKind::Cdrom,
+            DiskBus::VirtioScsi,
+            vec![],
+        ),
+        (
+            json!({"cdrom": {"bus": "sata"}}),
+            DiskKind::Cdrom,
+            DiskBus::VirtioScsi,
+            vec!["cdrom.bus"],
+        ),
+        (
+            json!({"lun": {"bus": "scsi"}}),
+            DiskKind::Lun,
+            DiskBus::VirtioScsi,
+            vec![],
+        ),
+    ] {
+        let mut named = json!({"name": "a"});
+        named
+            .as_object_mut()
+            .unwrap()
+            .extend(disk.as_object().unwrap().clone());
+        let other = json!({"name": "b", "disk": {"bus": "virtio"}});
+        let (config, remarks) = converted(disks(json!([named, other])), false).unwrap();
+        let found = &config.disks[0];
+        assert_eq!((found.kind, found.bus), (kind, bus), "{disk}");
+        assert_eq!(found.read_only, kind == DiskKind::Cdrom, "{disk}");
+        let expected: Vec<String> = warnings
+            .iter()
+            .map(|field| format!("spec.domain.devices.disks[0].{field}"))
+            .collect();
+        assert_eq!(paths(&remarks.warnings), expected, "{disk}");
+    }
+}
+
+#[test]
+fn a_drive_with_an_open_tray_is_empty() {
+    let both = json!([{"name": "a", "cdrom": {"tray": "open"}}, {"name": "b", "cdrom": {"readonly": false}}]);
+    let (config, _) = converted(disks(both), false).unwrap();
+    assert_eq!(config.disks[0].source, DiskSource::Empty);
+    assert!(matches!(config.disks[1].source, DiskSource::Image { .. }));
+    assert!(!config.disks[1].read_only);
+}
+
+#[test]
+fn persistent_reservations_are_refused() {
+    let lun = json!([{"name": "a", "lun": {"reservation": true}}, {"name": "b"}]);
+    let error = converted(disks(lun), false).unwrap_err();
+    assert!(
+        error.starts_with("spec.domain.devices.disks[0].lun.reservation: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_cache_follows_what_the_file_can_unless_it_is_given() {
+    let cache = |disk: Value, direct_io| {
+        let mut named = json!({"name": "a"});
+        named
+            .as_object_mut()
+            .unwrap()
+            .extend(disk.as_object().unwrap().clone());
+        let medium = Medium {
+            direct_io,
+            ..Medium::default()
+        };
+        on_media(disks(json!([named, {"name": "b"}])), false, medium, false)
+            .map(|(config, _)| config.disks[0].cache)
+    };
+    assert_eq!(cache(json!({}), true), Ok(CacheMode::None));
+    assert_eq!(cache(json!({}), false), Ok(CacheMode::Writethrough));
     assert_eq!(
-        (config.disks[0].read_only, config.disks[1].read_only),
-        (true, false)
+        cache(json!({"cache": "writeback"}), true),
+        Ok(CacheMode::Writeback)
     );
     assert_eq!(
-        paths(&remarks.warnings),
-        [
-            "spec.domain.devices.disks[0].cdrom",
-            "spec.domain.devices.disks[1].disk.bus"
-        ]
+        cache(json!({"shareable": true}), false),
+        Ok(CacheMode::None)
     );
+    let error = cache(json!({"shareable": true, "cache": "writeback"}), true).unwrap_err();
+    assert!(
+        error.starts_with("spec.domain.devices.disks[0].cache: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn policies_threads_and_interfaces_are_taken_over() {
+    let mut domain = disks(json!([
+        {"name": "a", "errorPolicy": "report", "io": "native", "dedicatedIOThread": true},
+        {"name": "b"},
+    ]));
+    domain["ioThreadsPolicy"] = json!("shared");
+    let (config, remarks) = converted(domain, false).unwrap();
+    let [a, b] = config.disks.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (a.error_policy, a.io, a.io_thread),
+        (ErrorPolicy::Report, IoMode::Native, None)
+    );
+    assert_eq!(
+        (b.error_policy, b.io, b.io_thread),
+        (ErrorPolicy::Stop, IoMode::Threads, Some(0))
+    );
+    assert!(a.discard);
+    assert_eq!(remarks.warnings, []);
+    for (policy, expected) in [
+        ("ignore", ErrorPolicy::Ignore),
+        ("enospace", ErrorPolicy::StopOnEnospc),
+    ] {
+        let disk = json!([{"name": "a", "errorPolicy": policy}, {"name": "b"}]);
+        let (config, _) = converted(disks(disk), false).unwrap();
+        assert_eq!(config.disks[0].error_policy, expected);
+    }
+}
+
+#[test]
+fn room_that_is_set_aside_is_kept() {
+    let medium = Medium {
+        preallocated: true,
+        direct_io: true,
+        ..Medium::default()
+    };
+    let (config, _) = on_media(json!({}), false, medium, false).unwrap();
+    assert_eq!(
+        (config.disks[0].discard, config.disks[0].io),
+        (false, IoMode::Native)
+    );
+}
+
+#[test]
+fn block_sizes_can_be_the_volumes() {
+    let sizes = |match_volume: Value, block_bytes| {
+        let disk = json!({"name": "a", "blockSize": {"matchVolume": match_volume}});
+        let medium = Medium {
+            block_bytes,
+            ..Medium::default()
+        };
+        let (config, remarks) =
+            on_media(disks(json!([disk, {"name": "b"}])), false, medium, false).unwrap();
+        let found = &config.disks[0];
+        (
+            (found.logical_block_bytes, found.physical_block_bytes),
+            remarks.warnings.len(),
+        )
+    };
+    assert_eq!(sizes(json!({}), Some((4096, 4096))), ((4096, 4096), 0));
+    assert_eq!(
+        sizes(json!({"enabled": true}), Some((512, 4096))),
+        ((512, 4096), 0)
+    );
+    assert_eq!(
+        sizes(json!({"enabled": false}), Some((4096, 4096))),
+        ((512, 512), 0)
+    );
+    assert_eq!(sizes(json!({}), Some((1 << 20, 1 << 20))), ((512, 512), 1));
+    assert_eq!(sizes(json!({}), None), ((512, 512), 1));
+}
+
+#[test]
+fn a_machine_has_the_agents_port_and_may_start_paused() {
+    let (config, _) = converted(json!({}), false).unwrap();
+    assert_eq!(config.console_ports.len(), 1);
+    assert_eq!(config.console_ports[0].name, AGENT_PORT);
+    assert!(!config.start_paused);
+    let (mut vmi, volumes) = instance(json!({}), true, Medium::default());
+    vmi.spec.start_strategy = Some("Paused".to_owned());
+    let environment = Environment {
+        accel: Accel::Soft,
+        bios: Some(PathBuf::from("/bios")),
+        memory_bytes: 1 << 30,
+        agent_socket: None,
+        strict: true,
+    };
+    let config = convert(&vmi, &volumes, &environment).unwrap().config;
+    assert!(config.start_paused && config.console_ports.is_empty());
+}
+
+#[test]
+fn a_guest_that_would_be_another_one_is_refused_where_that_is_asked_for() {
+    let domain = || {
+        let devices = json!({"name": "u", "deviceName": "x/u"});
+        json!({"devices": {
+            "disks": [{"name": "a", "disk": {"bus": "sata"}}, {"name": "b"}],
+            "hostDevices": [devices],
+            "interfaces": [{"name": "default", "masquerade": {}}],
+            "tpm": {},
+        }})
+    };
+    let convert = |strict| {
+        let mut domain = domain();
+        domain["devices"]["interfaces"] = json!([]);
+        on_media(domain, false, Medium::default(), strict)
+    };
+    let error = convert(true).unwrap_err();
+    assert!(
+        error.starts_with("spec.domain.devices.hostDevices[0]: not supported yet"),
+        "{error}"
+    );
+    let (_, remarks) = convert(false).unwrap();
+    assert_eq!(remarks.warnings.len(), 3);
+    assert_eq!(remarks.refusals, []);
+}
+
+#[test]
+fn domain_devices_are_named_in_order_by_bus() {
+    let three = json!([
+        {"name": "a", "disk": {"bus": "virtio"}, "serial": "s"},
+        {"name": "b", "cdrom": {"tray": "open"}},
+    ]);
+    let (config, _) = converted(disks(three.clone()), false).unwrap();
+    let (vmi, _) = instance(disks(three), false, Medium::default());
+    let devices = domain_devices(&vmi, &config);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&devices).unwrap());
 }
 
 #[test]
@@ -229,7 +478,7 @@ fn sector_sizes_cache_entropy_and_panic_device_are_taken_over() {
         ),
         (4096, 8192)
     );
-    assert_eq!(config.disks[0].cache, block::CacheMode::None);
-    assert_eq!(config.disks[1].cache, block::CacheMode::Writethrough);
+    assert_eq!(config.disks[0].cache, CacheMode::None);
+    assert_eq!(config.disks[1].cache, CacheMode::Writethrough);
     assert!(config.rng && config.pvpanic);
 }

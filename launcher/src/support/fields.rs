@@ -3,8 +3,7 @@
 use super::Support::{self, AlwaysOn, Cluster, Idle, Missing, Used, Vital};
 
 const NO_GUEST_DEVICE: &str = "not supported yet: the guest does not get this device";
-const NO_VITAL_DEVICE: &str =
-    "not supported yet: the guest would not get this device, remove it from the specification";
+const NO_VITAL_DEVICE: &str = "not supported yet: a guest cannot have this device, remove it";
 
 /// Fields by path, `[]` for every list element. A row speaks for all that is below it.
 pub(super) const VMI_FIELDS: &[(&str, Support)] = &[

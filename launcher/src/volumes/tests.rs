@@ -11,43 +11,65 @@ use serde_json::{Value, json};
 use vmm::config::DiskSource;
 
 use super::{
-    CloudInitKind, Data, ResolvedVolumes, VolumeError, VolumeSource, plan_volumes, prepare,
+    CloudInitKind, Data, Place, ResolvedVolumes, Standalone, VolumeError, VolumeSource,
+    plan_volumes, prepare,
 };
 use crate::cli::chain;
 use crate::convert::checked;
 use crate::images::ImageStore;
-use crate::state_dir::{Layout, StateDir};
+use crate::state_dir::StateDir;
+
+mod pod;
 
 /// An instance with one disk on one volume, and a firmware that needs nothing.
 fn instance(disk: Value, volume: Value) -> Vmi {
-    let mut named = json!({"name": "v"});
-    named
-        .as_object_mut()
-        .unwrap()
-        .extend(volume.as_object().unwrap().clone());
-    let mut disk_named = json!({"name": "v"});
-    disk_named
-        .as_object_mut()
-        .unwrap()
-        .extend(disk.as_object().unwrap().clone());
-    let object = json!({
+    changed_instance(disk, volume, json!({}))
+}
+
+/// The same, with other fields on top.
+fn changed_instance(disk: Value, volume: Value, changes: Value) -> Vmi {
+    let named = |value: Value| {
+        let mut named = json!({"name": "v"});
+        merge(&mut named, value);
+        named
+    };
+    let mut object = json!({
         "metadata": {"name": "m", "uid": "u"},
         "spec": {
-            "domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [disk_named]}},
-            "volumes": [named],
+            "domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [named(disk)]}},
+            "volumes": [named(volume)],
         },
     });
+    merge(&mut object, changes);
     let (vmi, unknown) = api::manifest::parse_vmi_json(object.to_string().as_bytes()).unwrap();
     assert!(unknown.is_empty(), "{unknown:?}");
     checked(&vmi).unwrap()
 }
 
+fn merge(into: &mut Value, changes: Value) {
+    match (into, changes) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(fields.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (into, change) => *into = change,
+    }
+}
+
+fn standalone(root: &Path, volume_dir: Option<PathBuf>, images: PathBuf) -> Place {
+    Place::Standalone(Standalone {
+        root: root.to_owned(),
+        volume_dir,
+        images: ImageStore::new(Some(images), root.join("cache")),
+    })
+}
+
 fn plan(disk: Value, volume: Value) -> Result<VolumeSource, FieldError> {
     let vmi = instance(disk, volume);
-    let layout = Layout::new(Path::new("/var/run"), &vmi);
-    Ok(plan_volumes(&vmi, &layout, Some(Path::new("/objects")))?
-        .remove(0)
-        .source)
+    let objects = Some(PathBuf::from("/objects"));
+    let place = standalone(Path::new("/var/run"), objects, PathBuf::new());
+    Ok(plan_volumes(&vmi, &place)?.remove(0).source)
 }
 
 /// A host with a state folder and folders for objects and images.
@@ -72,11 +94,11 @@ impl Host {
 
     fn prepare(&mut self, disk: Value, volume: Value) -> Result<ResolvedVolumes, VolumeError> {
         let vmi = instance(disk, volume);
-        let layout = Layout::new(self.state.root(), &vmi);
-        let plans = plan_volumes(&vmi, &layout, Some(&self.dir.path().join("objects"))).unwrap();
+        let objects = self.dir.path().join("objects");
         let images = self.dir.path().join("images");
-        let images = ImageStore::new(Some(images), self.dir.path().join("cache"));
-        prepare(&plans, None, &images, &mut self.state)
+        let place = standalone(self.state.root(), Some(objects), images);
+        let plans = plan_volumes(&vmi, &place).unwrap();
+        prepare(&plans, None, &place, &mut self.state)
     }
 
     /// The file that a prepared volume is in.
@@ -119,31 +141,9 @@ fn a_container_disk_has_an_overlay_unless_it_is_read_only() {
 
 #[test]
 fn volumes_of_other_kinds_are_refused_by_field() {
-    for (volume, field) in [
-        (json!({"downwardAPI": {}}), "spec.volumes[0].downwardAPI"),
-        (
-            json!({"serviceAccount": {"serviceAccountName": "a"}}),
-            "spec.volumes[0].serviceAccount",
-        ),
-        (
-            json!({"downwardMetrics": {}}),
-            "spec.volumes[0].downwardMetrics",
-        ),
-        (
-            json!({"containerPath": {"path": "/x"}}),
-            "spec.volumes[0].containerPath",
-        ),
-    ] {
-        let error = plan(json!({}), volume).unwrap_err();
-        assert_eq!(error.path.as_str(), field);
-        assert!(error.message.contains("not supported yet"));
-    }
-    let error = plan(
-        json!({"lun": {}}),
-        json!({"emptyDisk": {"capacity": "1Gi"}}),
-    )
-    .unwrap_err();
-    assert_eq!(error.path.as_str(), "spec.domain.devices.disks[0].lun");
+    let error = plan(json!({}), json!({"containerPath": {"path": "/x"}})).unwrap_err();
+    assert_eq!(error.path.as_str(), "spec.volumes[0].containerPath");
+    assert!(error.message.contains("not supported yet"));
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn a_cluster_object_without_a_volume_folder_names_the_flag() {
         json!({}),
         json!({"persistentVolumeClaim": {"claimName": "c"}}),
     );
-    let layout = Layout::new(Path::new("/var/run"), &vmi);
-    let error = plan_volumes(&vmi, &layout, None).unwrap_err();
+    let place = standalone(Path::new("/var/run"), None, PathBuf::new());
+    let error = plan_volumes(&vmi, &place).unwrap_err();
     assert_eq!(
         error.path.as_str(),
         "spec.volumes[0].persistentVolumeClaim.claimName"
