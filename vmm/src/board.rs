@@ -1,47 +1,52 @@
-//! The board of a machine: its devices, wired to the sinks of a back end.
+//! The board of a machine: its chipset and devices, wired to the sinks of a back end.
 
-mod chips;
-mod interrupts;
 pub mod map;
 mod notify;
 mod virtio;
 
 use std::sync::Arc;
 
-use devices::acpi_pm::AcpiPm;
-use devices::clock::MachineClock;
-use devices::ioapic::Ioapic;
-use devices::pci::{PciBus, PciError};
-use devices::pic::Pic;
-use devices::timer::{BoardTimer, TooManyTimers};
+use devices::acpi_pm::TimerWidth;
+use devices::chipset::{Chipset, ChipsetConfig, ChipsetError};
+use devices::clock::{Clock, MachineClock, UtcClock};
+use devices::debug_ports::ProgressSink;
+use devices::fw_cfg::FwCfgItems;
+use devices::pci::{PciAddress, PciError, PciFunction};
+use devices::rtc::CmosConfig;
 use devices::uart::Uart;
-use devices::virtio::VirtioPciError;
 use devices::virtio::blk::OnDiskError;
 use devices::virtio::console::ConsoleError;
-use devices::{BusError, ConsoleOut, Device, MmioBus, PlatformSink, PortBus};
+use devices::virtio::scsi::OnEject;
+use devices::virtio::{DiskHandle, ScsiError, VirtioPciError};
+use devices::{ConsoleOut, PlatformSink};
 
-use crate::config::MachineConfig;
+use self::notify::Notified;
+pub(crate) use self::virtio::open_medium;
+use crate::config::{BootSource, MachineConfig};
 use crate::hv::{self, HvError, Vm};
-use crate::memory::Ram;
+use crate::memory::{HIGH_GPA, Ram};
 
 /// Why a board cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
-    /// Two devices want the same addresses.
-    #[error("place a device")]
-    Bus(#[from] BusError),
+    /// The chips cannot be put together.
+    #[error("put the chipset together")]
+    Chipset(#[from] ChipsetError),
     /// The PCI bus has no place.
     #[error("plug in a PCI function")]
     Pci(#[from] PciError),
-    /// There are too many timers.
-    #[error("start the board's timers")]
-    Timers(#[from] TooManyTimers),
     /// The host has no thread for the timers.
     #[error("start the thread of the board's timers")]
     TimerThread(#[source] std::io::Error),
+    /// The host has no thread for disks.
+    #[error("start a thread that disks share")]
+    IoThread(#[source] std::io::Error),
     /// A virtio device cannot be.
     #[error("build a virtio device")]
     Virtio(#[from] VirtioPciError),
+    /// The SCSI controller cannot be, or a disk of its.
+    #[error("build the SCSI controller")]
+    Scsi(#[from] ScsiError),
     /// The host has no event counters left.
     #[error("share the notifications of a virtio device")]
     Notifications(#[source] std::io::Error),
@@ -73,84 +78,136 @@ pub(crate) struct BoardSetup<'a> {
     pub(crate) serial_out: Box<dyn ConsoleOut>,
     pub(crate) debug_out: Box<dyn ConsoleOut>,
     pub(crate) on_disk_error: OnDiskError,
+    pub(crate) on_eject: OnEject,
+}
+
+/// Progress codes are for benchmarks; nobody listens on a machine in use.
+struct NoProgress;
+
+impl ProgressSink for NoProgress {
+    fn progress(&self, _code: u8) {}
 }
 
 /// All devices of a machine.
 pub(crate) struct Board {
-    ports: Arc<PortBus>,
-    mmio: Arc<MmioBus>,
-    pci: Arc<PciBus>,
-    pic: Arc<Pic>,
-    ioapic: Arc<Ioapic>,
-    pm: Arc<AcpiPm>,
-    serial: Arc<Uart>,
-    timer: BoardTimer,
+    chipset: Chipset,
     clock: Arc<MachineClock>,
-    /// Every device, in the order in which they are reset, paused and saved.
-    devices: Vec<Arc<dyn Device>>,
+    disks: Vec<DiskHandle>,
 }
 
 impl Board {
     /// Builds the board and starts its timers.
     pub(crate) fn new(setup: BoardSetup<'_>) -> Result<Arc<Self>, BoardError> {
-        chips::build(setup)
+        let virtio = virtio::VirtioSetup {
+            config: setup.config,
+            memory: setup.ram.guest(),
+            msi: setup.vm.msi_sink(),
+            on_disk_error: setup.on_disk_error,
+            on_eject: setup.on_eject,
+        };
+        let chipset = Chipset::new(ChipsetConfig {
+            clock: Arc::clone(&setup.clock) as Arc<dyn Clock>,
+            utc: Arc::new(UtcClock),
+            memory: setup.ram.guest(),
+            msi: setup.vm.msi_sink(),
+            platform: setup.platform,
+            cmos: cmos(setup.config, setup.ram),
+            fw_cfg: FwCfgItems::new(),
+            pm_timer: TimerWidth::Bits32,
+            mmconfig_is_open: matches!(setup.config.boot, BootSource::Kernel { .. }),
+            serial: setup.serial_out,
+            debug: setup.debug_out,
+            progress: Arc::new(NoProgress),
+        })?;
+        chipset.pic.connect(setup.vm.intr());
+        if let Some(listener) = setup.vm.route_listener() {
+            chipset.ioapic.connect(listener);
+        }
+        let virtio = virtio::build(&virtio, &chipset.lpc)?;
+        for (slot, function) in virtio.functions {
+            let at = PciAddress::new(slot, 0).expect("the board's own places exist");
+            let function: Arc<dyn PciFunction> = if setup.vm.has_ioeventfds() {
+                let notified = Notified::new(function, Arc::clone(setup.vm));
+                Arc::new(notified.map_err(BoardError::Notifications)?)
+            } else {
+                function
+            };
+            chipset.pci.add(at, function)?;
+        }
+        chipset.start().map_err(BoardError::TimerThread)?;
+        Ok(Arc::new(Self {
+            chipset,
+            clock: setup.clock,
+            disks: virtio.disks,
+        }))
     }
 
     pub(crate) fn serial(&self) -> &Arc<Uart> {
-        &self.serial
+        &self.chipset.serial
+    }
+
+    /// Returns the disks, in the order of the configuration.
+    pub(crate) fn disks(&self) -> &[DiskHandle] {
+        &self.disks
     }
 
     pub(crate) fn press_power_button(&self) {
-        self.pm.press_power_button();
+        self.chipset.pm.press_power_button();
     }
 
     /// Returns every device to its state after power-on. No vCPU runs.
     pub(crate) fn reset(&self) {
-        self.devices.iter().for_each(|device| device.reset());
-        self.pci.follow_all_bars();
+        self.chipset.reset();
     }
 
     /// Stops timers and devices, then the clock. No vCPU runs.
     pub(crate) fn pause(&self) {
-        self.timer.pause();
-        self.devices.iter().for_each(|device| device.pause());
+        self.chipset.pause();
         self.clock.pause();
     }
 
     /// Undoes [`Board::pause`].
     pub(crate) fn resume(&self) {
         self.clock.resume();
-        self.devices.iter().for_each(|device| device.resume());
-        self.timer.resume();
+        self.chipset.resume();
+    }
+}
+
+fn cmos(config: &MachineConfig, ram: &Ram) -> CmosConfig {
+    CmosConfig {
+        low_memory_bytes: ram.low_end_gpa(),
+        high_memory_bytes: ram.high_end_gpa() - HIGH_GPA,
+        cpus: config.cpus.count(),
+        ..CmosConfig::default()
     }
 }
 
 impl hv::Board for Board {
     fn port_read(&self, port: u16, data: &mut [u8]) {
-        self.ports.read(port, data);
+        self.chipset.ports.read(port, data);
     }
 
     fn port_write(&self, port: u16, data: &[u8]) {
-        self.ports.write(port, data);
+        self.chipset.ports.write(port, data);
     }
 
     fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
-        self.mmio.read(gpa, data);
+        self.chipset.mmio.read(gpa, data);
     }
 
     fn mmio_write(&self, gpa: u64, data: &[u8]) {
-        self.mmio.write(gpa, data);
+        self.chipset.mmio.write(gpa, data);
     }
 
     fn peek_pic(&self) -> Option<u8> {
-        devices::apic::ExternalInterrupts::peek(self.pic.as_ref())
+        devices::apic::ExternalInterrupts::peek(self.chipset.pic.as_ref())
     }
 
     fn acknowledge_pic(&self) -> Option<u8> {
-        self.pic.acknowledge()
+        self.chipset.pic.acknowledge()
     }
 
     fn end_of_interrupt(&self, vector: u8) {
-        self.ioapic.eoi(vector);
+        self.chipset.ioapic.eoi(vector);
     }
 }

@@ -12,6 +12,7 @@
 //! The thread `machine` owns this state. It takes commands from [`MachineHandle`]s, events from the
 //! board and exits from the threads `vcpu-N` through one bounded channel.
 
+mod dump;
 mod event;
 mod owner;
 mod reset_limit;
@@ -20,25 +21,32 @@ mod vcpu_thread;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use devices::clock::MachineClock;
 use devices::uart::Uart;
+use devices::virtio::blk::OnDiskError;
+use devices::virtio::scsi::OnEject;
+use devices::virtio::{DiskEvent, DiskHandle};
 pub use devices::{ConsoleOut, Wake};
 use devices::{PlatformEvent, PlatformSink};
 
+use self::dump::Frozen;
 use self::event::EventLog;
 pub use self::event::{MachineEnd, MachineEvent};
 use self::owner::Owner;
+use self::stats::Meter;
 pub use self::stats::{DiskStats, MachineStats, MemoryStats, VcpuStats};
 use self::vcpu_thread::VcpuThread;
 use crate::acpi;
-use crate::board::{Board, BoardError, BoardSetup, map};
+use crate::board::{Board, BoardError, BoardSetup, map, open_medium};
 use crate::boot::{self, BootError};
-use crate::config::{BootSource, ConfigError, DiskSource, MachineConfig};
+use crate::config::{BootSource, ConfigError, DiskConfig, DiskKind, DiskSource, MachineConfig};
+use crate::error_chain;
 use crate::hv::soft::model::topology;
 use crate::hv::{self, HvError, Vm, VmSetup};
 use crate::memory::{MemoryError, Ram};
@@ -116,13 +124,42 @@ impl ConsoleOut for Discard {
 enum Command {
     Pause(SyncSender<()>),
     Resume(SyncSender<()>),
+    BeginDump(SyncSender<Frozen>),
+    EndDump,
     Reset,
     PowerButton,
     Nmi,
     Kill,
     Platform(PlatformEvent),
-    Disk(devices::virtio::DiskEvent),
+    Disk(DiskEvent),
+    Ejected(String),
+    /// Something is in [`Orders::stopped_disks`].
+    LookAtDisks,
     Exit(u32, Result<hv::VcpuExit, HvError>),
+}
+
+/// What the owner is told beside its commands, because it must not be lost when too many are waiting.
+#[derive(Default)]
+struct Orders {
+    reset_on_power_off: AtomicBool,
+    /// Requests that wait for a pause; a disk adds one for each of its queues before it is paused.
+    stopped_disks: Mutex<Vec<DiskEvent>>,
+}
+
+impl Orders {
+    fn take_reset_on_power_off(&self) -> bool {
+        self.reset_on_power_off.swap(false, Ordering::Relaxed)
+    }
+
+    fn stopped_disks(&self) -> MutexGuard<'_, Vec<DiskEvent>> {
+        self.stopped_disks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_stopped_disks(&self) -> Vec<DiskEvent> {
+        std::mem::take(&mut *self.stopped_disks())
+    }
 }
 
 /// How the machine ended, once it has.
@@ -178,6 +215,7 @@ impl Machine {
             clock: Arc::clone(&clock),
         })?;
         let (commands, inbox) = sync_channel(COMMANDS_MAX);
+        let orders = Arc::new(Orders::default());
         let board = Board::new(BoardSetup {
             config: &config,
             ram: &ram,
@@ -186,7 +224,8 @@ impl Machine {
             platform: Arc::new(Outbox(commands.clone())),
             serial_out: io.serial_out,
             debug_out: io.debug_out,
-            on_disk_error: on_disk_error(commands.clone()),
+            on_disk_error: on_disk_error(commands.clone(), Arc::clone(&orders)),
+            on_eject: on_eject(commands.clone()),
         })?;
         if let Some(room) = io.serial_room {
             board.serial().connect_room(room);
@@ -194,8 +233,8 @@ impl Machine {
         let vcpus = start_vcpus(&config, vm.as_ref(), &board, &commands)?;
         let image = Image { config, ram };
         let serial = Arc::clone(board.serial());
-        let owner = Owner::new(image, vm, board, vcpus, inbox);
-        MachineHandle::spawn(owner, commands, serial, report)
+        let owner = Owner::new(image, vm, board, vcpus, inbox, Arc::clone(&orders));
+        MachineHandle::spawn(owner, commands, orders, serial, report)
     }
 }
 
@@ -215,8 +254,20 @@ fn send_or_drop(commands: &SyncSender<Command>, command: Command) {
     }
 }
 
-fn on_disk_error(commands: SyncSender<Command>) -> devices::virtio::blk::OnDiskError {
-    Arc::new(move |event| send_or_drop(&commands, Command::Disk(event)))
+fn on_disk_error(commands: SyncSender<Command>, orders: Arc<Orders>) -> OnDiskError {
+    Arc::new(move |event: DiskEvent| {
+        if event.stopped {
+            orders.stopped_disks().push(event);
+            // An owner with too many commands looks after the next of them.
+            drop(commands.try_send(Command::LookAtDisks));
+        } else {
+            send_or_drop(&commands, Command::Disk(event));
+        }
+    })
+}
+
+fn on_eject(commands: SyncSender<Command>) -> OnEject {
+    Arc::new(move |disk| send_or_drop(&commands, Command::Ejected(disk.to_owned())))
 }
 
 fn start_vcpus(
@@ -260,10 +311,29 @@ impl Image {
     }
 }
 
+fn refused_disk(disk: &str, problem: &str) -> MachineError {
+    MachineError::Disk {
+        disk: disk.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// Lets the machine go on after a dump of its memory.
+struct Thaw<'a>(&'a SyncSender<Command>);
+
+impl Drop for Thaw<'_> {
+    fn drop(&mut self) {
+        // A machine that was killed meanwhile does not go on.
+        drop(self.0.send(Command::EndDump));
+    }
+}
+
 /// Commands a machine. Dropping the last clone kills it.
 #[derive(Clone)]
 pub struct MachineHandle {
     commands: SyncSender<Command>,
+    orders: Arc<Orders>,
+    meter: Arc<Meter>,
     serial: Arc<Uart>,
     events: Arc<EventLog>,
     finish: Arc<Finish>,
@@ -285,11 +355,12 @@ impl MachineHandle {
     fn spawn(
         mut owner: Owner,
         commands: SyncSender<Command>,
+        orders: Arc<Orders>,
         serial: Arc<Uart>,
         report: BackendReport,
     ) -> Result<Self, MachineError> {
-        owner.boot()?;
-        let events = owner.events();
+        owner.start()?;
+        let (events, meter) = (owner.events(), owner.meter());
         let finish = Arc::new(Finish::default());
         let done = Arc::clone(&finish);
         thread::Builder::new()
@@ -305,6 +376,8 @@ impl MachineHandle {
         Ok(Self {
             _life: Arc::new(Life(commands.clone())),
             commands,
+            orders,
+            meter,
             serial,
             events,
             finish,
@@ -322,7 +395,7 @@ impl MachineHandle {
         self.commands.send(command).map_err(|_| MachineError::Ended)
     }
 
-    fn ask(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), MachineError> {
+    fn ask<R>(&self, command: impl FnOnce(SyncSender<R>) -> Command) -> Result<R, MachineError> {
         let (answer, answered) = sync_channel(1);
         self.send(command(answer))?;
         answered.recv().map_err(|_| MachineError::Ended)
@@ -393,7 +466,7 @@ impl MachineHandle {
     /// Returns what the machine has used so far. Never waits for the machine.
     #[must_use]
     pub fn stats(&self) -> MachineStats {
-        MachineStats::default()
+        self.meter.stats()
     }
 
     /// Writes the guest's memory and its vCPUs' registers to a new file, an ELF core (ELF64, one `PT_LOAD` for each
@@ -403,10 +476,17 @@ impl MachineHandle {
     /// # Errors
     /// If the machine has ended, or the file cannot be written: what was written of it is removed.
     pub fn dump_memory(&self, path: &Path) -> Result<u64, MachineError> {
-        Err(MachineError::Dump {
+        let frozen = self.ask(Command::BeginDump)?;
+        let _thaw = Thaw(&self.commands);
+        dump::write(path, &frozen).map_err(|source| MachineError::Dump {
             path: path.to_owned(),
-            source: io::ErrorKind::Unsupported.into(),
+            source,
         })
+    }
+
+    fn disk(&self, name: &str) -> Result<(DiskHandle, DiskConfig), MachineError> {
+        let found = self.meter.disk(name).ok_or(MachineError::Ended)?;
+        found.ok_or_else(|| refused_disk(name, "the machine has no such disk"))
     }
 
     /// Changes the medium of a CD-ROM drive, or takes it out under `None`.
@@ -416,12 +496,19 @@ impl MachineHandle {
     pub fn change_medium(
         &self,
         disk: &str,
-        _source: Option<DiskSource>,
+        source: Option<DiskSource>,
     ) -> Result<(), MachineError> {
-        Err(MachineError::Disk {
-            disk: disk.to_owned(),
-            problem: "it is no CD-ROM drive".to_owned(),
-        })
+        let (handle, mut config) = self.disk(disk)?;
+        config.source = source.unwrap_or(DiskSource::Empty);
+        if config.kind != DiskKind::Cdrom {
+            return Err(refused_disk(disk, "it is no CD-ROM drive"));
+        }
+        // An image that cannot be used leaves the drive as it is.
+        let medium = open_medium(&config);
+        let medium = medium.map_err(|error| refused_disk(disk, &error_chain(&error)))?;
+        handle
+            .change_medium(medium)
+            .map_err(|error| refused_disk(disk, &error_chain(&error)))
     }
 
     /// Looks at a disk's image for its size and tells the guest; returns the size in bytes.
@@ -429,20 +516,22 @@ impl MachineHandle {
     /// # Errors
     /// If the machine has ended, has no such disk, or the image cannot change its size.
     pub fn resize_disk(&self, disk: &str) -> Result<u64, MachineError> {
-        Err(MachineError::Disk {
-            disk: disk.to_owned(),
-            problem: "its image has a fixed size".to_owned(),
-        })
+        let (handle, _) = self.disk(disk)?;
+        handle
+            .resize()
+            .map_err(|error| refused_disk(disk, &error_chain(&error)))
     }
 
     /// Sets whether the machine starts anew at the guest's next power-off instead of ending. With the power button
     /// this makes a guest without an agent reboot. The power-off that it is for clears it.
-    pub fn reset_on_power_off(&self, _on: bool) {}
+    pub fn reset_on_power_off(&self, on: bool) {
+        self.orders.reset_on_power_off.store(on, Ordering::Relaxed);
+    }
 
     /// Tells when vCPU 0 first entered the guest; `None` while the machine waits to be resumed for the first time.
     #[must_use]
     pub fn first_instruction(&self) -> Option<Instant> {
-        None
+        self.meter.first_run()
     }
 
     /// Tells which back end runs the machine, and why.

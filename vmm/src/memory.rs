@@ -8,7 +8,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "the software CPU is handed the addresses of guest RAM"
+    reason = "the software CPU is handed the addresses of guest RAM, and the host is asked which of its pages are there"
 )]
 
 use std::fs::File;
@@ -18,8 +18,9 @@ use std::sync::{Arc, OnceLock};
 
 use devices::{GuestMemory, WriteLog, WriteSink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vm_memory::{GuestRegionMmap, MmapRegion};
 
 use crate::config::MemoryConfig;
@@ -30,6 +31,10 @@ pub const HOLE_GPA: u64 = 0xb000_0000;
 pub const HIGH_GPA: u64 = 1 << 32;
 /// Low RAM of a machine that has high RAM; huge pages of 1 GiB divide it.
 const LOW_LEN_BYTES: u64 = 0x8000_0000;
+
+const HOST_PAGE_BYTES: usize = 4096;
+/// RAM of which every page is looked at: it takes the host some hundred microseconds.
+const COUNTED_BYTES: u64 = 256 << 20;
 
 /// Why guest RAM cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +237,55 @@ impl Ram {
             .map_err(|_| MemoryError::Access { gpa, len_bytes })
     }
 
+    /// Returns the size of RAM without ROM, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        let ram = self.ranges.iter().filter(|range| !range.read_only);
+        ram.map(|range| range.len_bytes).sum()
+    }
+
+    /// Returns how much of RAM without ROM is in the host's memory, in bytes: counted up to 256 MiB, and beyond that
+    /// estimated from windows at even distances, so that it takes less than a millisecond.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let stride = usize::try_from(self.len_bytes().div_ceil(COUNTED_BYTES)).unwrap_or(1);
+        let window_bytes = if stride == 1 { 16 << 20 } else { 128 << 10 };
+        let (mut looked, mut resident) = (0, 0);
+        for (range, host) in self.mappings().filter(|(range, _)| !range.read_only) {
+            let len_bytes = usize::try_from(range.len_bytes).unwrap_or(0);
+            for at in (0..len_bytes).step_by(window_bytes * stride) {
+                let window_bytes = window_bytes.min(len_bytes - at);
+                looked += window_bytes / HOST_PAGE_BYTES;
+                resident += resident_pages(host.wrapping_add(at), window_bytes);
+            }
+        }
+        let share = u128::try_from(resident).unwrap_or(0) * u128::from(self.len_bytes());
+        let looked = u128::try_from(looked.max(1)).unwrap_or(1);
+        u64::try_from(share / looked).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the first stretch of RAM from `gpa` to at most `end_gpa`, inside one range, that may hold something but
+    /// zeroes. Reading the rest would make the host give it memory, where RAM is a file.
+    pub(crate) fn next_data(&self, gpa: u64, end_gpa: u64) -> Option<(u64, u64)> {
+        if gpa >= end_gpa {
+            return None;
+        }
+        let region = self.guest.find_region(GuestAddress(gpa))?;
+        let Some(backing) = region.file_offset() else {
+            return Some((gpa, end_gpa));
+        };
+        let base_gpa = region.start_addr().0;
+        let seek = |from: u64, whence| {
+            let from = i64::try_from(from).ok()?;
+            let found = lseek(backing.file(), from, whence).ok()?;
+            u64::try_from(found).ok()
+        };
+        let first = seek(gpa - base_gpa, Whence::SeekData)?;
+        let last = seek(first, Whence::SeekHole)?;
+        let first_gpa = base_gpa + first;
+        (first_gpa < end_gpa).then(|| (first_gpa, end_gpa.min(base_gpa + last)))
+    }
+
     /// Returns each range with the address of its mapping in this process.
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (RamRange, *mut u8)> + '_ {
         self.ranges
@@ -260,6 +314,17 @@ impl Ram {
         self.relay.sink.get_or_init(|| sink);
         memory
     }
+}
+
+/// Counts the pages of a mapping that are in memory; none of a range that is not mapped.
+fn resident_pages(host: *mut u8, len_bytes: usize) -> usize {
+    let mut pages = vec![0_u8; len_bytes.div_ceil(HOST_PAGE_BYTES)];
+    // SAFETY: the kernel checks the range and writes one byte for each of its pages, which is the vector's length.
+    let result = unsafe { nix::libc::mincore(host.cast(), len_bytes, pages.as_mut_ptr()) };
+    if result < 0 {
+        return 0;
+    }
+    pages.iter().filter(|page| **page & 1 != 0).count()
 }
 
 /// Tells software CPUs that code of theirs may have been overwritten.

@@ -1,11 +1,12 @@
 //! Chooses the back end of a machine, and says why.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::config::Accel;
 use crate::error_chain;
 use crate::hv::kvm::Kvm;
-use crate::hv::kvm::probe::measure;
+use crate::hv::kvm::probe::{Measurement, measure};
 use crate::hv::soft::Soft;
 use crate::hv::{HvError, Hypervisor};
 
@@ -60,10 +61,22 @@ pub fn choose(accel: Accel) -> Result<Choice, HvError> {
     Ok(choice)
 }
 
+/// Measures once in the life of the process: a host does not change its mind, and a machine must start soon.
+fn measured() -> Result<Measurement, String> {
+    static MEASURED: OnceLock<Result<Measurement, String>> = OnceLock::new();
+    let measure_now = || Kvm::open().and_then(|kvm| measure(&kvm));
+    MEASURED
+        .get_or_init(|| measure_now().map_err(|error| error_chain(&error)))
+        .clone()
+}
+
 fn choose_by_measure() -> Choice {
-    let measured = Kvm::open().and_then(|kvm| Ok((measure(&kvm)?, kvm)));
-    match measured {
-        Err(error) => soft(format!("KVM is not usable: {}", error_chain(&error)), None),
+    let opened = measured().and_then(|found| {
+        let kvm = Kvm::open().map_err(|error| error_chain(&error))?;
+        Ok((found, kvm))
+    });
+    match opened {
+        Err(error) => soft(format!("KVM is not usable: {error}"), None),
         Ok((found, kvm)) => match found.problem {
             Some(problem) => soft(format!("KVM is not usable: {problem}"), found.mips),
             None => {

@@ -1,5 +1,6 @@
 //! The virtio devices of a board.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use block::{Disk, OpenOptions};
@@ -7,16 +8,22 @@ use devices::pci::lpc::Lpc;
 use devices::pci::{PciAddress, Pin};
 use devices::virtio::blk::{Blk, BlkOptions, OnDiskError};
 use devices::virtio::console::{Console, PortOptions};
-use devices::virtio::{Rng, VirtioDevice, VirtioPci, VirtioPciOptions};
+use devices::virtio::scsi::OnEject;
+use devices::virtio::{
+    DiskHandle, IoThread, Rng, Scsi, ScsiDiskOptions, ScsiKind, ScsiOptions, VirtioDevice,
+    VirtioPci, VirtioPciOptions,
+};
 use devices::{GuestMemory, MsiSink};
 
 use super::BoardError;
-use crate::config::{DiskConfig, DiskSource, MachineConfig};
+use crate::config::{DiskBus, DiskConfig, DiskKind, DiskSource, ErrorPolicy, MachineConfig};
 
 const SLOT_RNG: u8 = 1;
 const SLOT_CONSOLE: u8 = 2;
-/// Disks follow from here on, in the order of the configuration.
+/// Block devices follow from here on, in the order of the configuration.
 const SLOT_FIRST_DISK: u8 = 3;
+/// Behind as many block devices as there may be.
+const SLOT_SCSI: u8 = 27;
 
 /// What the virtio devices are built from.
 pub(super) struct VirtioSetup<'a> {
@@ -24,13 +31,19 @@ pub(super) struct VirtioSetup<'a> {
     pub(super) memory: GuestMemory,
     pub(super) msi: Arc<dyn MsiSink>,
     pub(super) on_disk_error: OnDiskError,
+    pub(super) on_eject: OnEject,
 }
 
-/// Makes every virtio device; returns each with its slot.
-pub(super) fn build(
-    setup: &VirtioSetup<'_>,
-    lpc: &Arc<Lpc>,
-) -> Result<Vec<(u8, Arc<VirtioPci>)>, BoardError> {
+/// The virtio devices of a machine.
+pub(super) struct VirtioDevices {
+    /// Each with its slot.
+    pub(super) functions: Vec<(u8, Arc<VirtioPci>)>,
+    /// In the order of the configuration.
+    pub(super) disks: Vec<DiskHandle>,
+}
+
+/// Makes every virtio device.
+pub(super) fn build(setup: &VirtioSetup<'_>, lpc: &Arc<Lpc>) -> Result<VirtioDevices, BoardError> {
     let mut functions = Vec::new();
     let mut add = |slot: u8, name: &str, device: Arc<dyn VirtioDevice>| {
         let at = PciAddress::new(slot, 0).expect("disks are fewer than slots");
@@ -50,23 +63,115 @@ pub(super) fn build(
         let console = Console::new(None, &ports(setup.config))?;
         add(SLOT_CONSOLE, "console", Arc::new(console))?;
     }
+    let threads = io_threads(setup.config)?;
+    let scsi = scsi(setup.config, &threads)?;
+    let mut disks = Vec::new();
+    let (mut slot, mut target) = (SLOT_FIRST_DISK, 0);
     for (index, config) in setup.config.disks.iter().enumerate() {
-        let disk = open(config).map_err(|source| BoardError::Disk {
+        let medium = open_medium(config).map_err(|source| BoardError::Disk {
             index,
             name: config.name.clone(),
             source: Box::new(source),
         })?;
-        let options = BlkOptions {
-            serial: config.serial.clone().unwrap_or_default(),
-            queues: config.queues,
-            on_error: Arc::clone(&setup.on_disk_error),
-            ..BlkOptions::new(&config.name)
-        };
-        let slot = SLOT_FIRST_DISK + u8::try_from(index).unwrap_or(u8::MAX - SLOT_FIRST_DISK);
-        let name = format!("disk-{}", config.name);
-        add(slot, &name, Arc::new(Blk::new(&disk, options)))?;
+        match (config.bus, &scsi, medium) {
+            (DiskBus::VirtioScsi, Some(scsi), medium) => {
+                disks.push(scsi.plug(target, medium, &scsi_options(config, setup))?);
+                target += 1;
+            }
+            (_, _, Some(disk)) => {
+                let blk = Blk::new(&disk, blk_options(config, setup, &threads));
+                disks.push(blk.handle());
+                add(slot, &format!("disk-{}", config.name), Arc::new(blk))?;
+                slot += 1;
+            }
+            (_, _, None) => unreachable!("the configuration was validated"),
+        }
     }
-    Ok(functions)
+    if let Some(scsi) = scsi {
+        add(SLOT_SCSI, "scsi", Arc::new(scsi))?;
+    }
+    Ok(VirtioDevices { functions, disks })
+}
+
+/// Starts the threads that disks share.
+fn io_threads(config: &MachineConfig) -> Result<BTreeMap<u16, Arc<IoThread>>, BoardError> {
+    let mut threads = BTreeMap::new();
+    for number in config.disks.iter().filter_map(|disk| disk.io_thread) {
+        if let std::collections::btree_map::Entry::Vacant(place) = threads.entry(number) {
+            let thread = IoThread::new(&format!("io-{number}"));
+            place.insert(thread.map_err(BoardError::IoThread)?);
+        }
+    }
+    Ok(threads)
+}
+
+/// Makes the SCSI controller if a disk needs it, on the thread of the first such disk that names one.
+fn scsi(
+    config: &MachineConfig,
+    threads: &BTreeMap<u16, Arc<IoThread>>,
+) -> Result<Option<Scsi>, BoardError> {
+    let disks = || {
+        let disks = config.disks.iter();
+        disks.filter(|disk| disk.bus == DiskBus::VirtioScsi)
+    };
+    let Some(queues) = disks().map(|disk| disk.queues).max() else {
+        return Ok(None);
+    };
+    let options = ScsiOptions {
+        queues,
+        thread: disks()
+            .find_map(|disk| threads.get(&disk.io_thread?))
+            .cloned(),
+        ..ScsiOptions::default()
+    };
+    Ok(Some(Scsi::new(&options)?))
+}
+
+fn policy(policy: ErrorPolicy) -> devices::virtio::ErrorPolicy {
+    use devices::virtio::ErrorPolicy as Device;
+    match policy {
+        ErrorPolicy::Report => Device::Report,
+        ErrorPolicy::Stop => Device::Stop,
+        ErrorPolicy::Ignore => Device::Ignore,
+        ErrorPolicy::StopOnEnospc => Device::StopOnEnospc,
+    }
+}
+
+fn scsi_options(config: &DiskConfig, setup: &VirtioSetup<'_>) -> ScsiDiskOptions {
+    let kind = match config.kind {
+        DiskKind::Cdrom => ScsiKind::Cdrom,
+        DiskKind::Disk | DiskKind::Lun => ScsiKind::Disk,
+    };
+    let is_disk = kind == ScsiKind::Disk;
+    ScsiDiskOptions {
+        serial: config.serial.clone().unwrap_or_default(),
+        logical_block_bytes: is_disk.then_some(config.logical_block_bytes),
+        physical_block_bytes: is_disk.then_some(config.physical_block_bytes),
+        discard: config.discard,
+        policy: policy(config.error_policy),
+        on_error: Arc::clone(&setup.on_disk_error),
+        on_eject: Arc::clone(&setup.on_eject),
+        ..ScsiDiskOptions::new(&config.name, kind)
+    }
+}
+
+fn blk_options(
+    config: &DiskConfig,
+    setup: &VirtioSetup<'_>,
+    threads: &BTreeMap<u16, Arc<IoThread>>,
+) -> BlkOptions {
+    let thread = config.io_thread.and_then(|number| threads.get(&number));
+    BlkOptions {
+        serial: config.serial.clone().unwrap_or_default(),
+        queues: config.queues,
+        logical_block_bytes: Some(config.logical_block_bytes),
+        physical_block_bytes: Some(config.physical_block_bytes),
+        discard: config.discard,
+        thread: thread.cloned(),
+        policy: policy(config.error_policy),
+        on_error: Arc::clone(&setup.on_disk_error),
+        ..BlkOptions::new(&config.name)
+    }
 }
 
 fn ports(config: &MachineConfig) -> Vec<PortOptions> {
@@ -79,29 +184,32 @@ fn ports(config: &MachineConfig) -> Vec<PortOptions> {
         .collect()
 }
 
-fn open(config: &DiskConfig) -> Result<Arc<dyn Disk>, block::OpenError> {
+/// Opens what is in a disk, or nothing for a drive without medium.
+///
+/// # Errors
+/// If an image cannot be used.
+pub(crate) fn open_medium(config: &DiskConfig) -> Result<Option<Arc<dyn Disk>>, block::OpenError> {
     let options = |format, read_only, follow_backing| OpenOptions {
         format,
-        read_only,
+        read_only: read_only || config.kind == DiskKind::Cdrom,
         follow_backing,
         cache: config.cache,
     };
-    match &config.source {
+    let disk = match &config.source {
         DiskSource::Image {
             path,
             format,
             follow_backing,
-        } => block::open(path, &options(*format, config.read_only, *follow_backing)),
+        } => block::open(path, &options(*format, config.read_only, *follow_backing))?,
         DiskSource::Overlay {
             base,
             base_format,
             overlay,
         } => {
             let base = block::open(base, &options(*base_format, true, false))?;
-            block::overlay(base, overlay, None)
+            block::overlay(base, overlay, None)?
         }
-        DiskSource::Empty => Err(block::OpenError::NotADisk {
-            path: std::path::PathBuf::new(),
-        }),
-    }
+        DiskSource::Empty => return Ok(None),
+    };
+    Ok(Some(disk))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{BootSource, CpuConfig, DiskConfig, MachineConfig, MemoryConfig};
+use super::{
+    BootSource, CpuConfig, DiskBus, DiskConfig, DiskKind, DiskSource, MachineConfig, MemoryConfig,
+};
 
 /// Most vCPUs of a machine: as many as the platform's tables and tests cover.
 pub(super) const CPUS_MAX: u32 = 64;
@@ -14,8 +16,10 @@ pub(super) const MEMORY_MAX_BYTES: u64 = 1 << 40;
 pub(super) const DISKS_MAX: usize = 24;
 /// Most named console ports: what one virtio console offers.
 pub(super) const CONSOLE_PORTS_MAX: usize = 15;
-/// Longest disk serial number (virtio 1.3 §5.2.6).
+/// Longest serial number of a virtio block device (virtio 1.3 §5.2.6).
 pub(super) const DISK_SERIAL_MAX: usize = 20;
+/// Longest serial number of a SCSI disk: what fits beside the rest of its device identification page.
+pub(super) const SCSI_SERIAL_MAX: usize = 36;
 /// Most request queues of a disk: more never helped any guest of 64 CPUs.
 pub(super) const DISK_QUEUES_MAX: u16 = 64;
 
@@ -199,10 +203,32 @@ impl BootSource {
 }
 
 impl DiskConfig {
+    fn validate_kind(&self, index: usize) -> Result<(), ConfigError> {
+        if self.kind != DiskKind::Disk && self.bus != DiskBus::VirtioScsi {
+            let problem = format!("{:?} is no kind of virtio block device", self.kind);
+            let cure = "put it on the bus VirtioScsi";
+            return Err(refuse(format!("disks[{index}].kind"), problem, cure));
+        }
+        if self.source == DiskSource::Empty && self.kind != DiskKind::Cdrom {
+            let field = format!("disks[{index}].source");
+            return Err(refuse(
+                field,
+                "only a CD-ROM drive can be empty",
+                "give an image",
+            ));
+        }
+        Ok(())
+    }
+
     fn validate(&self, index: usize) -> Result<(), ConfigError> {
         let field = |name: &str| format!("disks[{index}].{name}");
-        if let Some(serial) = self.serial.as_ref().filter(|s| s.len() > DISK_SERIAL_MAX) {
-            let cure = format!("give at most {DISK_SERIAL_MAX} bytes");
+        self.validate_kind(index)?;
+        let most = match self.bus {
+            DiskBus::VirtioBlk => DISK_SERIAL_MAX,
+            DiskBus::VirtioScsi => SCSI_SERIAL_MAX,
+        };
+        if let Some(serial) = self.serial.as_ref().filter(|s| s.len() > most) {
+            let cure = format!("give at most {most} bytes");
             return Err(refuse(
                 field("serial"),
                 format!("{serial:?} is too long"),

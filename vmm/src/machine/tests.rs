@@ -82,8 +82,14 @@ impl ConsoleOut for Collect {
     }
 }
 
+type Started = (MachineHandle, Receiver<Vec<u8>>, tempfile::NamedTempFile);
+
 /// Starts a machine; its kernel's file must stay for resets.
-fn start(code: &[u8], cpus: u32) -> (MachineHandle, Receiver<Vec<u8>>, tempfile::NamedTempFile) {
+fn start(code: &[u8], cpus: u32) -> Started {
+    start_with(code, cpus, |_| {})
+}
+
+fn start_with(code: &[u8], cpus: u32, change: impl FnOnce(&mut MachineConfig)) -> Started {
     let kernel = kernel(code);
     let (sender, output) = channel();
     let io = MachineIo {
@@ -91,7 +97,9 @@ fn start(code: &[u8], cpus: u32) -> (MachineHandle, Receiver<Vec<u8>>, tempfile:
         serial_room: None,
         debug_out: Box::new(Discard),
     };
-    let machine = Machine::start(config(kernel.path(), cpus), io).unwrap();
+    let mut config = config(kernel.path(), cpus);
+    change(&mut config);
+    let machine = Machine::start(config, io).unwrap();
     (machine, output, kernel)
 }
 
@@ -156,7 +164,7 @@ fn a_machine_that_cannot_start_says_why() {
     };
     let error = match Machine::start(config(Path::new("/nonexistent"), 1), io) {
         Ok(_) => panic!("it started without a kernel"),
-        Err(error) => crate::error_chain(&error),
+        Err(error) => error_chain(&error),
     };
     assert!(error.contains("/nonexistent"), "{error}");
 }
@@ -167,4 +175,108 @@ fn dropping_the_last_handle_ends_the_machine() {
     let events = machine.events();
     drop(machine);
     assert!(events.recv_timeout(TIME_LIMIT).is_err());
+}
+
+#[test]
+fn a_machine_that_starts_paused_waits_to_be_resumed() {
+    let code = [&SAY_H[..], &POWER_OFF].concat();
+    let (machine, output, _kernel) = start_with(&code, 2, |config| config.start_paused = true);
+    let events = machine.events();
+    expect(&events, &MachineEvent::Paused);
+    assert_eq!(machine.first_instruction(), None);
+    assert!(machine.stats().vcpus.iter().all(|vcpu| !vcpu.halted));
+    assert!(output.try_recv().is_err());
+    machine.resume().unwrap();
+    assert_eq!(output.recv_timeout(TIME_LIMIT).unwrap(), b"H");
+    assert_eq!(machine.wait(), MachineEnd::PoweredOff);
+    assert!(machine.first_instruction().is_some());
+}
+
+#[test]
+fn a_power_off_becomes_a_start_once_if_that_is_asked_for() {
+    let code = [&SAY_H[..], &POWER_OFF].concat();
+    let (machine, output, _kernel) = start_with(&code, 1, |config| config.start_paused = true);
+    machine.reset_on_power_off(true);
+    machine.resume().unwrap();
+    assert_eq!(machine.wait(), MachineEnd::PoweredOff);
+    let said: Vec<u8> = output.try_iter().flatten().collect();
+    assert_eq!(said, b"HH");
+    let events: Vec<_> = machine.events().iter().collect();
+    assert!(events.contains(&MachineEvent::Reset(None)), "{events:?}");
+}
+
+#[test]
+fn figures_grow_while_the_guest_runs_and_stay_after_its_end() {
+    let (machine, output, _kernel) = start(&[&SAY_H[..], &SPIN].concat(), 2);
+    assert_eq!(output.recv_timeout(TIME_LIMIT).unwrap(), b"H");
+    let deadline = Instant::now() + TIME_LIMIT;
+    let used_ms = |stats: &MachineStats| stats.vcpus[0].cpu_time_ns / 1_000_000;
+    let mut stats = machine.stats();
+    while used_ms(&stats) < 20 {
+        assert!(Instant::now() < deadline, "{stats:?}");
+        stats = machine.stats();
+    }
+    assert!(!stats.vcpus[0].halted);
+    assert!(stats.vcpus[1].halted, "it waits for its start-up message");
+    assert!(stats.vcpus[1].cpu_time_ns < stats.vcpus[0].cpu_time_ns);
+    assert_eq!(stats.memory.len_bytes, 32 << 20);
+    assert!((1..8 << 20).contains(&stats.memory.resident_bytes));
+    machine.kill().unwrap();
+    assert_eq!(machine.wait(), MachineEnd::Killed);
+    assert!(machine.stats().vcpus[0].cpu_time_ns >= stats.vcpus[0].cpu_time_ns);
+}
+
+#[test]
+fn figures_cost_less_than_a_millisecond_for_many_vcpus_and_much_memory() {
+    let (machine, output, _kernel) = start_with(&[&SAY_H[..], &SPIN].concat(), 16, |config| {
+        config.memory.len_bytes = 16 << 30;
+    });
+    assert_eq!(output.recv_timeout(TIME_LIMIT).unwrap(), b"H");
+    machine.pause().unwrap();
+    let timed = (0..20).map(|_| {
+        let start = Instant::now();
+        assert_eq!(machine.stats().vcpus.len(), 16);
+        start.elapsed()
+    });
+    let best = timed.min().unwrap();
+    println!("figures of 16 vCPUs and 16 GiB: {best:?}");
+    assert!(best < Duration::from_millis(5), "{best:?}");
+}
+
+#[test]
+fn a_dump_holds_the_guest_and_the_guest_goes_on() {
+    let code = [&SAY_H[..], &SPIN].concat();
+    let (machine, output, _kernel) = start(&code, 2);
+    assert_eq!(output.recv_timeout(TIME_LIMIT).unwrap(), b"H");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("core");
+    let len_bytes = machine.dump_memory(&path).unwrap();
+    let core = std::fs::read(&path).unwrap();
+    assert_eq!(core.len(), usize::try_from(len_bytes).unwrap());
+    let at = core.windows(code.len()).position(|window| window == code);
+    let ram_at = core.len() - (32 << 20);
+    assert_eq!(at, Some(ram_at + usize::try_from(LOAD_GPA).unwrap()));
+    // It spins after it has spoken: its registers are in the first note.
+    let rip = LOAD_GPA + u64::try_from(SAY_H.len()).unwrap();
+    let first_rip = 64 + 2 * 56 + 12 + 8 + 112 + 16 * 8;
+    assert_eq!(core[first_rip..first_rip + 8], rip.to_le_bytes());
+
+    let used = machine.stats().vcpus[0].cpu_time_ns;
+    let deadline = Instant::now() + TIME_LIMIT;
+    while machine.stats().vcpus[0].cpu_time_ns == used {
+        assert!(Instant::now() < deadline, "the guest does not go on");
+    }
+    let missing = machine.dump_memory(Path::new("/nowhere/core"));
+    assert!(matches!(missing, Err(MachineError::Dump { .. })));
+    machine.pause().unwrap();
+    machine.dump_memory(&path).unwrap();
+    let events = machine.events();
+    machine.resume().unwrap();
+    expect(&events, &MachineEvent::Resumed);
+    machine.kill().unwrap();
+    assert_eq!(machine.wait(), MachineEnd::Killed);
+    assert!(matches!(
+        machine.dump_memory(&path),
+        Err(MachineError::Ended)
+    ));
 }

@@ -1,10 +1,16 @@
 //! The thread of one vCPU: runs it, parks it, and does jobs on it while it is parked.
 
+use std::fs;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Pid, gettid};
 
 use super::MachineError;
+use super::stats::VcpuStats;
 use crate::hv::{HvError, Kick, Vcpu, VcpuExit};
 
 type Job = Box<dyn FnOnce(&mut dyn Vcpu) + Send>;
@@ -24,6 +30,8 @@ struct Orders {
 struct Shared {
     orders: Mutex<Orders>,
     signal: Condvar,
+    thread: OnceLock<Pid>,
+    first_run: OnceLock<Instant>,
 }
 
 enum Order {
@@ -88,6 +96,49 @@ impl Drop for Gone {
     }
 }
 
+/// Looks at a vCPU's thread without waiting for it.
+#[derive(Clone)]
+pub(super) struct VcpuWatch(Arc<Shared>);
+
+impl VcpuWatch {
+    /// Tells when the vCPU first entered the guest.
+    pub(super) fn first_run(&self) -> Option<Instant> {
+        self.0.first_run.get().copied()
+    }
+
+    pub(super) fn stats(&self) -> VcpuStats {
+        let Some(thread) = self.0.thread.get() else {
+            return VcpuStats::default();
+        };
+        let is_parked = self.0.lock().parked;
+        VcpuStats {
+            halted: !is_parked && sleeps(*thread),
+            cpu_time_ns: cpu_time_ns(*thread),
+        }
+    }
+}
+
+/// Tells whether a thread of this process sleeps: a vCPU's sleeps while its guest halts.
+fn sleeps(thread: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+    let stat = stat.unwrap_or_default();
+    // The name before the state may hold anything but ends with the last parenthesis (proc_pid_stat(5)).
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('S'))
+}
+
+/// Returns the CPU time of a thread of this process.
+fn cpu_time_ns(thread: Pid) -> u64 {
+    // The clock of a thread is named by its number's complement, "of a thread" and "as scheduled"
+    // (Linux `include/linux/posix-timers_types.h`).
+    let clock = ClockId::from_raw((!thread.as_raw() << 3) | 6);
+    let Ok(time) = clock_gettime(clock) else {
+        return 0;
+    };
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(time.tv_sec()) * 1_000_000_000 + part(time.tv_nsec())
+}
+
 /// A vCPU's thread, as the machine's owner holds it.
 pub(super) struct VcpuThread {
     shared: Arc<Shared>,
@@ -116,6 +167,11 @@ impl VcpuThread {
             kick,
             thread: Some(thread),
         })
+    }
+
+    /// Returns what looks at the thread.
+    pub(super) fn watch(&self) -> VcpuWatch {
+        VcpuWatch(Arc::clone(&self.shared))
     }
 
     /// Lets the vCPU run.
@@ -168,17 +224,21 @@ impl Drop for VcpuThread {
 
 fn serve(gone: &Gone, mut vcpu: Box<dyn Vcpu>, on_exit: impl Fn(Result<VcpuExit, HvError>)) {
     let shared = &gone.0;
+    shared.thread.get_or_init(gettid);
     loop {
         match shared.next() {
             Order::Quit => return,
             Order::Do(job) => job(vcpu.as_mut()),
-            Order::Run => match vcpu.run() {
-                Ok(VcpuExit::Kicked) => {}
-                exit => {
-                    shared.change(|orders| orders.run = false);
-                    on_exit(exit);
+            Order::Run => {
+                shared.first_run.get_or_init(Instant::now);
+                match vcpu.run() {
+                    Ok(VcpuExit::Kicked) => {}
+                    exit => {
+                        shared.change(|orders| orders.run = false);
+                        on_exit(exit);
+                    }
                 }
-            },
+            }
         }
     }
 }

@@ -57,3 +57,24 @@ fn more_ram_than_the_host_has_names_the_field() {
     }
     assert!(error.unwrap_err().to_string().contains("memory.len_bytes"));
 }
+
+#[test]
+fn pages_that_were_written_are_resident() {
+    for len_mib in [64_u64, 1024] {
+        for shared in [false, true] {
+            let mut config = config(len_mib << 20);
+            config.shared = shared;
+            let ram = Ram::new(&config).unwrap();
+            assert_eq!((ram.len_bytes(), ram.resident_bytes()), (len_mib << 20, 0));
+            let touched = 32_u64 << 20;
+            for gpa in (0..touched).step_by(4096) {
+                ram.write(gpa, &[1]).unwrap();
+            }
+            let resident = ram.resident_bytes();
+            assert!(
+                (touched..touched + (4 << 20)).contains(&resident),
+                "{resident}"
+            );
+        }
+    }
+}

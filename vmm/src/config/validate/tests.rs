@@ -116,6 +116,27 @@ fn disks_are_checked_one_by_one() {
 }
 
 #[test]
+fn drives_and_luns_are_on_the_scsi_bus_and_only_drives_are_empty() {
+    for kind in [DiskKind::Cdrom, DiskKind::Lun] {
+        let mut wrong = disk("a");
+        wrong.kind = kind;
+        assert_eq!(refused_field(|m| m.disks = vec![wrong]), "disks[0].kind");
+    }
+    let mut empty = disk("a");
+    empty.source = DiskSource::Empty;
+    empty.bus = DiskBus::VirtioScsi;
+    let drive = DiskConfig {
+        kind: DiskKind::Cdrom,
+        serial: Some("x".repeat(36)),
+        ..empty.clone()
+    };
+    assert_eq!(refused_field(|m| m.disks = vec![empty]), "disks[0].source");
+    let mut config = machine();
+    config.disks = vec![drive];
+    assert_eq!(config.validate(), Ok(()));
+}
+
+#[test]
 fn console_ports_need_names_of_their_own() {
     let port = ConsolePortConfig {
         name: "org.example".to_owned(),
