@@ -1,0 +1,236 @@
+//! The launchers of this node: where they are, what is asked of them, what they tell.
+
+mod call;
+mod launcher;
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proto::domain::Domain;
+use tokio::sync::mpsc;
+
+pub use self::call::CommandError;
+pub use self::launcher::Launcher;
+use crate::config::{HostPaths, Patience};
+use crate::key::VmiKey;
+
+/// An instance, as far as it must be known to find its launcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmiIdentity {
+    /// Namespace and name.
+    pub key: VmiKey,
+    /// UID of the VirtualMachineInstance.
+    pub uid: String,
+    /// UIDs of its pods on this node (`status.activePods`).
+    pub pod_uids: Vec<String>,
+}
+
+/// What the launchers tell, in order for each of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// The domain as it is now. When the receiver is slow, states in between are left out.
+    Domain {
+        /// Whose domain.
+        key: VmiKey,
+        /// UID of the VirtualMachineInstance that the launcher was made for.
+        uid: String,
+        /// The domain.
+        domain: Arc<Domain>,
+    },
+    /// The launcher has no domain, or none any more.
+    NoDomain {
+        /// Whose launcher.
+        key: VmiKey,
+        /// UID of the VirtualMachineInstance that the launcher was made for.
+        uid: String,
+    },
+    /// A Kubernetes event (`v1.Event`) that the launcher asks to record on its instance.
+    Event {
+        /// Whose launcher.
+        key: VmiKey,
+        /// The event as the launcher wrote it; it is about this instance.
+        event: serde_json::Value,
+    },
+    /// The launcher is given up: it does not answer any more, or its process is gone without having told how its
+    /// domain ended.
+    Lost {
+        /// Whose launcher.
+        key: VmiKey,
+        /// UID of the VirtualMachineInstance that the launcher was made for.
+        uid: String,
+        /// What happened, for the instance's user.
+        reason: String,
+    },
+}
+
+/// Why the launchers of this node cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchersError {
+    /// The folder of the ghost records is of no use.
+    #[error("keep records of launchers in {}", path.display())]
+    Records {
+        /// The folder.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+}
+
+/// Why there is no launcher to talk to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No pod of the instance has a command socket yet.
+    #[error("find the launcher of {0}: no pod of it serves a command socket yet")]
+    NotYet(VmiKey),
+    /// More than one pod of the instance serves commands.
+    #[error("find the launcher of {key}: several command sockets: {}", list(sockets))]
+    Several {
+        /// Whose launcher was looked for.
+        key: VmiKey,
+        /// The sockets.
+        sockets: Vec<PathBuf>,
+    },
+    /// The socket takes connections and nobody answers, or the launcher was given up before.
+    #[error("attach to the launcher at {}: it does not answer", socket.display())]
+    Silent {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket cannot be connected to: its process is gone, or it is no socket.
+    #[error("attach to the launcher at {}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// The launcher's process cannot be told.
+    #[error("tell the process behind {}: {reason}", socket.display())]
+    Peer {
+        /// The socket.
+        socket: PathBuf,
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// The launcher speaks no version of the command protocol that is spoken here.
+    #[error("attach to the launcher at {}: it speaks versions {offered:?} of the command protocol, and only 1 is known here", socket.display())]
+    Versions {
+        /// The socket.
+        socket: PathBuf,
+        /// What the launcher speaks.
+        offered: Vec<String>,
+    },
+    /// The launcher runs the domain of another instance.
+    #[error("attach to the launcher at {}: it says to run {found}, not {key}", socket.display())]
+    Foreign {
+        /// Whose launcher was looked for.
+        key: VmiKey,
+        /// The socket.
+        socket: PathBuf,
+        /// Whose launcher it says to be.
+        found: String,
+    },
+    /// The launcher was lost before; an instance has no second one.
+    #[error("attach to the launcher of {key}: it is lost: {reason}")]
+    Lost {
+        /// Whose launcher was looked for.
+        key: VmiKey,
+        /// How it was lost.
+        reason: String,
+    },
+    /// The launcher answers, and badly.
+    #[error("attach to the launcher at {}", socket.display())]
+    Command {
+        /// The socket.
+        socket: PathBuf,
+        /// What went wrong.
+        source: CommandError,
+    },
+    /// The launcher cannot be remembered, or cannot be given a socket for what it has to tell.
+    #[error("prepare {}", path.display())]
+    Prepare {
+        /// The file or socket.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+/// The launchers of this node. Clones are handles of the same; with the last one everything stops.
+#[derive(Clone, Debug)]
+pub struct Launchers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    paths: HostPaths,
+    launchers: Mutex<HashMap<String, Launcher>>,
+    domains: Mutex<HashMap<String, Arc<Domain>>>,
+}
+
+impl Launchers {
+    /// Starts to look after launchers, first of all after those on record from before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the folder of the records cannot be made or read.
+    pub async fn start(
+        paths: HostPaths,
+        _patience: Patience,
+        _seen: mpsc::Sender<Seen>,
+    ) -> Result<Self, LaunchersError> {
+        Ok(Self {
+            shared: Arc::new(Shared {
+                paths,
+                launchers: Mutex::default(),
+                domains: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Returns the launcher of an instance, after it was connected to, remembered and given a socket for
+    /// notifications, if that was not done before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is not exactly one launcher, or it cannot be worked with.
+    pub async fn attach(&self, vmi: &VmiIdentity) -> Result<Launcher, AttachError> {
+        self.get(&vmi.key).ok_or_else(|| AttachError::NotYet(vmi.key.clone()))
+    }
+
+    /// Returns the launcher of an instance when it is attached to. It may be lost.
+    #[must_use]
+    pub fn get(&self, key: &VmiKey) -> Option<Launcher> {
+        self.all().into_iter().find(|launcher| launcher.key == *key)
+    }
+
+    /// Returns the domain of an instance as its launcher told last.
+    #[must_use]
+    pub fn domain(&self, key: &VmiKey) -> Option<Arc<Domain>> {
+        let launcher = self.get(key)?;
+        let domains = self.shared.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        domains.get(&launcher.uid).cloned()
+    }
+
+    /// Returns every launcher that is attached to.
+    #[must_use]
+    pub fn all(&self) -> Vec<Launcher> {
+        let launchers = self.shared.launchers.lock().unwrap_or_else(PoisonError::into_inner);
+        launchers.values().cloned().collect()
+    }
+
+    /// Forgets the launcher of the instance with this UID: its records, its notify socket, its watch.
+    pub async fn forget(&self, uid: &str) {
+        let mut launchers = self.shared.launchers.lock().unwrap_or_else(PoisonError::into_inner);
+        launchers.remove(uid);
+    }
+}
