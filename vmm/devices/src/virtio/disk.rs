@@ -3,6 +3,8 @@
 
 mod counters;
 mod engine;
+#[cfg(test)]
+pub(super) mod fake;
 
 use std::error::Error as _;
 use std::fmt;

@@ -1,12 +1,14 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use block::{Disk, DiskError, Format, OpenOptions, create_empty, open};
+use block::{Disk, Format, OpenOptions, create_empty, open};
 use tempfile::TempDir;
 
 use super::{Blk, BlkOptions, DiskAction, DiskEvent, ErrorPolicy};
 use crate::lifecycle::Device;
+use crate::virtio::disk::fake::FakeDisk;
 use crate::virtio::driver::{BUFFERS_GPA, Driver, DriverQueue, EVENT_IDX, readable, writable};
+use crate::virtio::thread::IoThread;
 
 const HEADER: u64 = BUFFERS_GPA;
 const STATUS: u64 = BUFFERS_GPA + 0x100;
@@ -32,77 +34,6 @@ fn image(format: Format) -> (TempDir, Arc<dyn Disk>) {
     };
     let disk = open(&path, &options).unwrap();
     (folder, disk)
-}
-
-/// A disk in memory that counts and fails on demand.
-struct FakeDisk {
-    bytes: Mutex<Vec<u8>>,
-    read_only: bool,
-    flushes: AtomicU32,
-    fails: AtomicBool,
-}
-
-impl FakeDisk {
-    fn new(read_only: bool) -> Arc<Self> {
-        Arc::new(Self {
-            bytes: Mutex::new(vec![0; 1 << 20]),
-            read_only,
-            flushes: AtomicU32::new(0),
-            fails: AtomicBool::new(false),
-        })
-    }
-
-    fn answer(&self, offset: u64) -> Result<(), DiskError> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(DiskError::NoSpace {
-                operation: "write",
-                offset,
-                path: "disk.img".into(),
-            });
-        }
-        Ok(())
-    }
-
-    fn range(offset: u64, len: usize) -> std::ops::Range<usize> {
-        let start = usize::try_from(offset).unwrap();
-        start..start + len
-    }
-}
-
-impl Disk for FakeDisk {
-    fn len_bytes(&self) -> u64 {
-        self.bytes.lock().unwrap().len().try_into().unwrap()
-    }
-
-    fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DiskError> {
-        self.answer(offset)?;
-        buf.copy_from_slice(&self.bytes.lock().unwrap()[Self::range(offset, buf.len())]);
-        Ok(())
-    }
-
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DiskError> {
-        self.answer(offset)?;
-        self.bytes.lock().unwrap()[Self::range(offset, buf.len())].copy_from_slice(buf);
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        self.flushes.fetch_add(1, Ordering::SeqCst);
-        self.answer(0)
-    }
-
-    fn discard(&self, offset: u64, _len_bytes: u64) -> Result<(), DiskError> {
-        self.answer(offset)
-    }
-
-    fn write_zeroes(&self, offset: u64, len_bytes: u64, _: bool) -> Result<(), DiskError> {
-        let len = usize::try_from(len_bytes).unwrap();
-        self.write_at(offset, &vec![0; len])
-    }
 }
 
 fn blk(disk: &Arc<dyn Disk>) -> Arc<Blk> {
@@ -472,4 +403,176 @@ fn chains_without_header_or_status_need_a_reset() {
     }
     let mut queues = driver.start(0, &[8]);
     assert_eq!(request(&driver, &mut queues[0], FLUSH, 0, None), (0, 1));
+}
+
+#[test]
+fn a_disk_that_grew_is_told_by_a_configuration_change() {
+    let fake = FakeDisk::new(false);
+    let disk: Arc<dyn Disk> = Arc::clone(&fake) as Arc<dyn Disk>;
+    let blk = blk(&disk);
+    let handle = blk.handle();
+    let driver = Driver::new(blk);
+    let mut queues = driver.start(0, &[8]);
+    let queue = &mut queues[0];
+    assert_eq!(
+        request(&driver, queue, IN, 2048, Some((512, true))),
+        (1, 1),
+        "past the end"
+    );
+    assert_eq!(handle.resize().unwrap(), 1 << 20);
+    driver.interrupts.expect_messages(&[1]);
+    fake.grows_to.store(2 << 20, Ordering::SeqCst);
+    assert_eq!(handle.resize().unwrap(), 2 << 20);
+    driver.interrupts.expect_messages(&[1, 0]);
+    assert_eq!(driver.device_config::<8>(0), 4096u64.to_le_bytes());
+    assert_eq!(
+        request(&driver, queue, IN, 2048, Some((512, true))),
+        (0, 513)
+    );
+}
+
+#[test]
+fn requests_are_whole_logical_blocks() {
+    let disk: Arc<dyn Disk> = FakeDisk::new(false);
+    let options = BlkOptions {
+        logical_block_bytes: Some(4096),
+        physical_block_bytes: Some(16384),
+        ..BlkOptions::new("blk")
+    };
+    let driver = Driver::new(Arc::new(Blk::new(&disk, options)));
+    assert_eq!(driver.device_config::<4>(20), 4096u32.to_le_bytes());
+    assert_eq!(driver.device_config::<1>(24), [2], "physical_block_exp");
+    assert_eq!(driver.device_config::<4>(44), 8u32.to_le_bytes());
+    let mut queues = driver.start(0, &[8]);
+    let mut ask = |kind, sector, len| {
+        request(
+            &driver,
+            &mut queues[0],
+            kind,
+            sector,
+            Some((len, kind == IN)),
+        )
+    };
+    assert_eq!(ask(IN, 8, 4096), (0, 4097));
+    assert_eq!(ask(IN, 4, 4096), (1, 1), "starts inside a block");
+    assert_eq!(ask(OUT, 8, 512), (1, 1), "ends inside a block");
+    driver.put(DATA, &range(8, 4, 0));
+    assert_eq!(ask(DISCARD, 0, 16), (1, 1), "a part of a block");
+}
+
+#[test]
+fn without_discard_zeroes_keep_their_room() {
+    let fake = FakeDisk::new(false);
+    let disk: Arc<dyn Disk> = Arc::clone(&fake) as Arc<dyn Disk>;
+    let options = BlkOptions {
+        discard: false,
+        ..BlkOptions::new("blk")
+    };
+    let driver = Driver::new(Arc::new(Blk::new(&disk, options)));
+    assert_eq!(driver.offered() & (1 << 13 | 1 << 14), 1 << 14);
+    assert_eq!(driver.device_config::<1>(56), [0], "write_zeroes_may_unmap");
+    let mut queues = driver.start(0, &[8]);
+    let queue = &mut queues[0];
+    driver.put(DATA, &range(0, 8, 0));
+    assert_eq!(
+        request(&driver, queue, DISCARD, 0, Some((16, false))),
+        (2, 1)
+    );
+    driver.put(DATA, &range(0, 8, 1));
+    assert_eq!(
+        request(&driver, queue, WRITE_ZEROES, 0, Some((16, false))),
+        (0, 1)
+    );
+    assert_eq!(fake.unmaps.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn requests_are_counted() {
+    let fake = FakeDisk::new(false);
+    let disk: Arc<dyn Disk> = Arc::clone(&fake) as Arc<dyn Disk>;
+    let blk = blk(&disk);
+    let handle = blk.handle();
+    let counters = handle.counters();
+    let driver = Driver::new(blk);
+    let mut queues = driver.start(0, &[8]);
+    let queue = &mut queues[0];
+    assert_eq!(request(&driver, queue, IN, 0, Some((1024, true))).0, 0);
+    assert_eq!(request(&driver, queue, IN, 0, Some((512, true))).0, 0);
+    assert_eq!(request(&driver, queue, OUT, 0, Some((512, false))).0, 0);
+    assert_eq!(request(&driver, queue, FLUSH, 0, None).0, 0);
+    fake.fails.store(true, Ordering::SeqCst);
+    assert_eq!(request(&driver, queue, OUT, 0, Some((512, false))).0, 1);
+    let counts = counters.read();
+    assert_eq!((counts.read_requests, counts.read_bytes), (2, 1536));
+    assert_eq!((counts.write_requests, counts.write_bytes), (1, 512));
+    assert_eq!((counts.flush_requests, counts.errors), (1, 1));
+    assert!(counts.read_ns > 0 && counts.write_ns > 0 && counts.flush_ns > 0);
+    assert_eq!(handle.capacity_bytes(), 1 << 20);
+}
+
+#[test]
+fn disks_of_one_thread_stop_and_start_by_themselves() {
+    let thread = IoThread::new("io1").unwrap();
+    let device = |name: &str| {
+        let fake = FakeDisk::new(false);
+        let disk: Arc<dyn Disk> = fake;
+        let options = BlkOptions {
+            queues: 2,
+            thread: Some(Arc::clone(&thread)),
+            ..BlkOptions::new(name)
+        };
+        Driver::new(Arc::new(Blk::new(&disk, options)))
+    };
+    let (one, two) = (device("one"), device("two"));
+    let mut queues = one.start(0, &[16, 16]);
+    let mut others = two.start(0, &[16, 16]);
+    for round in 0..50 {
+        let answer = (0, 513);
+        assert_eq!(
+            request(&one, &mut queues[round % 2], IN, 1, Some((512, true))),
+            answer
+        );
+        one.pci.pause();
+        assert_eq!(
+            request(&two, &mut others[1], IN, 1, Some((512, true))),
+            answer
+        );
+        one.pci.resume();
+    }
+    drop(one);
+    assert_eq!(request(&two, &mut others[0], FLUSH, 0, None), (0, 1));
+}
+
+#[test]
+fn a_busy_disk_lets_another_of_its_thread_work_and_stop() {
+    let thread = IoThread::new("io1").unwrap();
+    let device = |name: &str| {
+        let disk: Arc<dyn Disk> = FakeDisk::new(false);
+        let options = BlkOptions {
+            thread: Some(Arc::clone(&thread)),
+            ..BlkOptions::new(name)
+        };
+        Driver::new(Arc::new(Blk::new(&disk, options)))
+    };
+    let (busy, calm) = (device("busy"), device("calm"));
+    let mut queues = busy.start(0, &[256]);
+    let mut others = calm.start(0, &[8]);
+    put_header(&busy, IN, 0);
+    let chain = [
+        readable(HEADER, 16),
+        writable(DATA, 0x8_0000),
+        writable(STATUS, 1),
+    ];
+    for _ in 0..80 {
+        let head = queues[0].put_chain(&busy, &chain);
+        queues[0].offer(&busy, head);
+    }
+    busy.notify(0);
+    assert_eq!(request(&calm, &mut others[0], FLUSH, 0, None), (0, 1));
+    calm.pci.pause();
+    busy.pci.pause();
+    busy.pci.resume();
+    for _ in 0..80 {
+        queues[0].wait_used(&busy);
+    }
 }
