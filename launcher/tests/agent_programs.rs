@@ -1,8 +1,10 @@
 //! The small programs, run as processes under their names. The launcher that `virt-probe` and `virt-freezer` call is a
 //! stand-in behind a real socket: it answers as it is told and notes what it was asked.
+
 #![expect(
     clippy::tests_outside_test_module,
-    reason = "an integration test is a test module"
+    clippy::unwrap_used,
+    reason = "an integration test is a test module as a whole"
 )]
 
 use std::convert::Infallible;
@@ -49,6 +51,10 @@ fn text(bytes: &[u8]) -> &str {
 // --- a launcher's command socket, stand-in ---
 
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and tests read better without boxes"
+)]
 enum Asked {
     Ping(GuestPingRequest),
     Exec(ExecRequest),

@@ -51,8 +51,8 @@ pub(super) fn sync(id: u32) -> Vec<u8> {
 
 /// Returns whether a line brings `id` back; whatever stands before the delimiter is of an earlier conversation.
 pub(super) fn is_synced(line: &[u8], id: u32) -> bool {
-    let fresh = line.rsplit(|byte| *byte == DELIMITER).next();
-    fresh.is_some_and(|line| answer::<u32>(line).is_ok_and(|answered| answered == id))
+    let delimiter = line.iter().rposition(|byte| *byte == DELIMITER);
+    delimiter.is_some_and(|at| answer::<u32>(&line[at + 1..]).is_ok_and(|answered| answered == id))
 }
 
 #[derive(Deserialize)]

@@ -22,6 +22,8 @@ const SYNC_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 /// Most bytes before our number: old numbers, and an answer that was too late or too long. The longest is 16 MiB of output
 /// and as much of errors, in base64.
 const MAX_STALE_BYTES: usize = 48 << 20;
+/// Most lines before our number: as many old numbers as a socket holds, and more.
+const MAX_STALE_LINES: usize = 4096;
 /// Bytes read at once.
 const PIECE_LEN: usize = 64 << 10;
 
@@ -63,6 +65,7 @@ struct Syncing {
     deadline: Instant,
     timeout: Duration,
     stale_bytes: usize,
+    stale_lines: usize,
 }
 
 impl Link {
@@ -183,6 +186,7 @@ impl Link {
             deadline: now + timeout,
             timeout,
             stale_bytes: 0,
+            stale_lines: 0,
         });
     }
 
@@ -251,21 +255,27 @@ impl Up {
         self.lines.push(&piece[..count]);
         if let Some(syncing) = &mut self.syncing {
             syncing.stale_bytes += count;
-            if syncing.stale_bytes > MAX_STALE_BYTES {
-                return Err(io::Error::other("too much before the answer to a sync"));
-            }
         }
         while let Some(line) = self.lines.next() {
-            match (&line, self.syncing) {
+            match (&line, &mut self.syncing) {
                 (_, None) => heard.push(Heard::Line(line)),
                 (Line::Whole(line), Some(_)) if wire::is_synced(line, id) => {
                     self.syncing = None;
                     heard.push(Heard::Synced);
                 }
-                (_, Some(_)) => {}
+                (_, Some(syncing)) => syncing.stale_lines += 1,
             }
         }
+        if self.syncing.is_some_and(|syncing| syncing.is_flooded()) {
+            return Err(io::Error::other("too much before the answer to a sync"));
+        }
         Ok(())
+    }
+}
+
+impl Syncing {
+    fn is_flooded(&self) -> bool {
+        self.stale_bytes > MAX_STALE_BYTES || self.stale_lines > MAX_STALE_LINES
     }
 }
 
