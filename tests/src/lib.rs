@@ -4,6 +4,7 @@
 //! ([`programs`]), starts them with a console ([`console`]), and scripts the demo ([`mod@demo`]). A test whose guest or
 //! program is absent prints `skipped: …` and returns; under `make test` absence is a failure.
 
+pub mod api_endpoint;
 pub mod bench;
 pub mod console;
 pub mod cpu_time;

@@ -1,0 +1,209 @@
+//! The launcher's side of the guest agent protocol against Debian's `qemu-guest-agent` in a guest of the software CPU.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use block::CacheMode;
+use launcher::agent::{
+    Agent, AgentError, AgentReport, ExecOutcome, FreezeStatus, Intervals, Mode, PORT_NAME,
+};
+use tempfile::TempDir;
+use tests::{Guests, demo::BOOT, guests};
+use vmm::config::{
+    Accel, BootSource, ConsolePortConfig, CpuConfig, DiskBus, DiskConfig, DiskKind, DiskSource,
+    ErrorPolicy, IoMode, MachineConfig, MemoryConfig, SmbiosConfig,
+};
+use vmm::machine::{ConsoleOut, Discard, Machine, MachineEnd, MachineHandle, MachineIo};
+
+/// Time for what an agent does at once, on a slow CPU.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A guest, its agent, and what the agent told.
+struct Scene {
+    machine: MachineHandle,
+    agent: Agent,
+    reports: Receiver<AgentReport>,
+    serial: Receiver<Vec<u8>>,
+    _folder: TempDir,
+}
+
+struct Serial(mpsc::Sender<Vec<u8>>);
+
+impl ConsoleOut for Serial {
+    fn write(&mut self, bytes: &[u8]) {
+        // The test may have seen enough.
+        drop(self.0.send(bytes.to_vec()));
+    }
+}
+
+fn scene() -> Option<Scene> {
+    let guests = guests()?;
+    let folder = tempfile::tempdir().unwrap();
+    let (said, serial) = mpsc::channel();
+    let io = MachineIo {
+        serial_out: Box::new(Serial(said)),
+        serial_room: None,
+        debug_out: Box::new(Discard),
+    };
+    let machine = Machine::start(config(&guests, folder.path()), io).unwrap();
+    let (tell, reports) = mpsc::channel();
+    let listener = Box::new(move |report| drop(tell.send(report)));
+    let agent = Agent::start(folder.path().join("agent"), listener, Intervals::default());
+    Some(Scene {
+        machine,
+        agent: agent.unwrap(),
+        reports,
+        serial,
+        _folder: folder,
+    })
+}
+
+fn config(guests: &Guests, folder: &Path) -> MachineConfig {
+    let disk = folder.join("disk.raw");
+    std::fs::copy(guests.root_raw(), &disk).unwrap();
+    MachineConfig {
+        name: "agent".to_owned(),
+        cpus: CpuConfig {
+            sockets: 1,
+            cores: 1,
+            threads: 1,
+            model: None,
+            features: Vec::new(),
+        },
+        memory: MemoryConfig {
+            len_bytes: 256 << 20,
+            hugepage_bytes: None,
+            prefault: false,
+            shared: false,
+        },
+        boot: BootSource::Kernel {
+            kernel: guests.kernel(),
+            initrd: Some(guests.agent_initrd()),
+            cmdline: "console=ttyS0 quiet".to_owned(),
+        },
+        disks: vec![disk_config(disk)],
+        console_ports: vec![ConsolePortConfig {
+            name: PORT_NAME.to_owned(),
+            socket: folder.join("agent"),
+        }],
+        rng: true,
+        pvpanic: false,
+        smbios: SmbiosConfig::default(),
+        accel: Accel::Soft,
+        start_paused: false,
+    }
+}
+
+fn disk_config(path: std::path::PathBuf) -> DiskConfig {
+    DiskConfig {
+        name: "root".to_owned(),
+        bus: DiskBus::VirtioBlk,
+        kind: DiskKind::Disk,
+        source: DiskSource::Image {
+            path,
+            format: None,
+            follow_backing: false,
+        },
+        read_only: false,
+        serial: Some("disk-0".to_owned()),
+        queues: 1,
+        logical_block_bytes: 512,
+        physical_block_bytes: 512,
+        cache: CacheMode::WriteBack,
+        io: IoMode::Threads,
+        discard: true,
+        error_policy: ErrorPolicy::Report,
+        io_thread: None,
+        boot_order: None,
+    }
+}
+
+impl Scene {
+    /// Waits for a report of which something is true, at most as long as a boot takes.
+    fn until(&self, what: impl Fn(&AgentReport) -> bool) -> AgentReport {
+        loop {
+            let report = self.reports.recv_timeout(BOOT).unwrap_or_else(|_| {
+                let said: Vec<u8> = self.serial.try_iter().flatten().collect();
+                panic!("the agent did not come: {}", String::from_utf8_lossy(&said));
+            });
+            if what(&report) {
+                return report;
+            }
+        }
+    }
+
+    fn run(&self, command: &str) -> ExecOutcome {
+        let args = ["-c".to_owned(), command.to_owned()];
+        self.agent.exec("/bin/sh", &args, SOON).unwrap()
+    }
+}
+
+fn is_complete(report: &AgentReport) -> bool {
+    report.connected && report.os.is_some() && !report.filesystems.is_empty()
+}
+
+#[test]
+fn the_agent_tells_of_its_guest_and_runs_programs_and_shuts_down() {
+    let Some(scene) = scene() else { return };
+    let report = scene.until(is_complete);
+    assert!(report.version.is_some() && report.offers("guest-exec"));
+    let os = report.os.unwrap();
+    assert_eq!((os.id.as_str(), os.machine.as_str()), ("ferrovirt-demo", "x86_64"));
+    assert_eq!(report.hostname.as_deref(), Some("ferrovirt"));
+    assert_eq!(report.timezone.unwrap().offset_secs, 0);
+    assert_eq!(report.vcpus_online, Some(1));
+    assert_eq!(report.interfaces[0].name, "lo");
+    assert_eq!(report.interfaces[0].addresses[0].ip, "127.0.0.1");
+    let filesystem = &report.filesystems[0];
+    assert_eq!((filesystem.mountpoint.as_str(), filesystem.kind.as_str()), ("/mnt/disk", "ext4"));
+    assert_eq!(filesystem.disks[0].bus, "virtio");
+
+    scene.agent.ping(SOON).unwrap();
+    let outcome = scene.run("echo out; echo err >&2; exit 7");
+    let expected = ExecOutcome {
+        exit_code: 7,
+        stdout: b"out\n".to_vec(),
+        stderr: b"err\n".to_vec(),
+        truncated: false,
+    };
+    assert_eq!(outcome, expected);
+    assert_eq!(scene.run("kill -KILL $$").exit_code, 128 + 9);
+    assert_eq!(scene.run("head -c 1000000 /dev/zero").stdout.len(), 1_000_000);
+    let absent = scene.agent.exec("/no/such/program", &[], SOON);
+    assert!(matches!(absent, Err(AgentError::Refused { .. })));
+    let slow = scene.agent.exec("/bin/sleep", &["100".to_owned()], Duration::from_millis(300));
+    assert!(matches!(slow, Err(AgentError::Timeout { .. })));
+    scene.agent.add_ssh_keys("root", &["ssh-ed25519 AAAA me".to_owned()], true).unwrap();
+    assert_eq!(scene.run("cat /root/.ssh/authorized_keys").stdout.trim_ascii(), b"ssh-ed25519 AAAA me");
+
+    scene.agent.shutdown(Mode::PowerDown).unwrap();
+    assert_eq!(scene.machine.wait(), MachineEnd::PoweredOff);
+}
+
+#[test]
+fn the_agent_freezes_file_systems_and_comes_back_after_a_reboot() {
+    let Some(scene) = scene() else { return };
+    scene.until(is_complete);
+    assert_eq!(scene.agent.freeze(Some(SOON)).unwrap(), 1);
+    assert_eq!(scene.agent.freeze_status().unwrap(), FreezeStatus::Frozen);
+    let refused = scene.agent.exec("/bin/true", &[], SOON);
+    assert!(matches!(refused, Err(AgentError::Refused { .. })), "nothing runs in a frozen guest");
+    assert_eq!(scene.agent.thaw().unwrap(), 1);
+    assert_eq!(scene.agent.freeze(Some(Duration::from_millis(200))).unwrap(), 1);
+    scene.until(|report| report.fs_freeze == Some(FreezeStatus::Frozen));
+    scene.until(|report| report.fs_freeze == Some(FreezeStatus::Thawed));
+    assert_eq!(scene.run("echo x >/mnt/disk/x && cat /mnt/disk/x").stdout, b"x\n");
+
+    scene.agent.shutdown(Mode::Reboot).unwrap();
+    scene.until(|report| !report.connected);
+    scene.until(|report| report.connected);
+    assert_eq!(scene.run("cat /mnt/disk/x").stdout, b"x\n");
+    scene.machine.kill().unwrap();
+    assert_eq!(scene.machine.wait(), MachineEnd::Killed);
+}
