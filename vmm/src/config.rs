@@ -184,7 +184,7 @@ pub enum DiskSource {
         base: PathBuf,
         /// Its format; probed safely when `None`.
         base_format: Option<Format>,
-        /// Where the writes go; created when absent.
+        /// Where the writes go, and what was written before is; created when absent.
         overlay: PathBuf,
     },
     /// A CD-ROM drive without a medium.

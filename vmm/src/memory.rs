@@ -14,10 +14,12 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
 use devices::{GuestMemory, WriteLog, WriteSink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MmapAdvise, madvise};
 use nix::unistd::{Whence, lseek};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -34,7 +36,7 @@ const LOW_LEN_BYTES: u64 = 0x8000_0000;
 
 const HOST_PAGE_BYTES: usize = 4096;
 /// RAM of which every page is looked at: it takes the host some hundred microseconds.
-const COUNTED_BYTES: u64 = 256 << 20;
+const COUNTED_BYTES: u64 = 128 << 20;
 
 /// Why guest RAM cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -244,12 +246,12 @@ impl Ram {
         ram.map(|range| range.len_bytes).sum()
     }
 
-    /// Returns how much of RAM without ROM is in the host's memory, in bytes: counted up to 256 MiB, and beyond that
+    /// Returns how much of RAM without ROM is in the host's memory, in bytes: counted up to 128 MiB, and beyond that
     /// estimated from windows at even distances, so that it takes less than a millisecond.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let stride = usize::try_from(self.len_bytes().div_ceil(COUNTED_BYTES)).unwrap_or(1);
-        let window_bytes = if stride == 1 { 16 << 20 } else { 128 << 10 };
+        let window_bytes = if stride == 1 { 16 << 20 } else { 256 << 10 };
         let (mut looked, mut resident) = (0, 0);
         for (range, host) in self.mappings().filter(|(range, _)| !range.read_only) {
             let len_bytes = usize::try_from(range.len_bytes).unwrap_or(0);
@@ -262,6 +264,28 @@ impl Ram {
         let share = u128::try_from(resident).unwrap_or(0) * u128::from(self.len_bytes());
         let looked = u128::try_from(looked.max(1)).unwrap_or(1);
         u64::try_from(share / looked).unwrap_or(u64::MAX)
+    }
+
+    /// Has the host give memory to a range that is about to be written, which is quicker at once than page by page. A
+    /// host that cannot does it page by page.
+    pub(crate) fn populate(&self, gpa: u64, len_bytes: u64) {
+        let Ok(len) = usize::try_from(len_bytes) else {
+            return;
+        };
+        let Ok(slice) = self.guest.get_slice(GuestAddress(gpa), len) else {
+            return;
+        };
+        let host = slice.ptr_guard_mut().as_ptr();
+        let offset = host.align_offset(HOST_PAGE_BYTES).min(len);
+        let Some(first) = NonNull::new(host.wrapping_add(offset)) else {
+            return;
+        };
+        let advice = MmapAdvise::MADV_POPULATE_WRITE;
+        // SAFETY: the range is mapped while `self` lives, and populating it leaves its contents as they are.
+        let done = unsafe { madvise(first.cast(), len - offset, advice) };
+        if let Err(error) = done {
+            tracing::debug!(%error, "guest RAM comes page by page");
+        }
     }
 
     /// Returns the first stretch of RAM from `gpa` to at most `end_gpa`, inside one range, that may hold something but

@@ -207,7 +207,7 @@ pub(crate) fn open_medium(config: &DiskConfig) -> Result<Option<Arc<dyn Disk>>, 
             overlay,
         } => {
             let base = block::open(base, &options(*base_format, true, false))?;
-            block::overlay(base, overlay, None)?
+            block::open_or_create_overlay(base, overlay, None, config.cache)?
         }
         DiskSource::Empty => return Ok(None),
     };

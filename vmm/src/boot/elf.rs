@@ -26,6 +26,19 @@ pub(super) struct Segment<'a> {
     pub(super) memory_len_bytes: u64,
 }
 
+/// Where a piece of a file belongs, for a file that comes bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// First byte in the file.
+    pub(super) file_at: u64,
+    /// Length in the file.
+    pub(super) file_len_bytes: u64,
+    /// Physical address.
+    pub(super) gpa: u64,
+    /// Length in memory; what the file does not hold is zero.
+    pub(super) memory_len_bytes: u64,
+}
+
 /// An executable.
 #[derive(Debug)]
 pub(super) struct Elf<'a> {
@@ -42,18 +55,8 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
 
 /// Reads an executable; the error says what is wrong with it.
 pub(super) fn parse(file: &[u8]) -> Result<Elf<'_>, &'static str> {
-    if !is_elf(file) {
-        return Err("it does not start like ELF");
-    }
-    if file.len() < HEADER_BYTES {
-        return Err("the ELF header is cut off");
-    }
-    if file[4] != CLASS_64 || file[5] != LITTLE_ENDIAN || u16_at(file, 18) != Some(MACHINE_X86_64) {
-        return Err("the ELF file is not for x86-64");
-    }
-    let entry_gpa = u64_at(file, 24).ok_or("the ELF header is cut off")?;
     let mut elf = Elf {
-        entry_gpa,
+        entry_gpa: entry(file)?,
         segments: Vec::new(),
         pvh_entry: None,
     };
@@ -69,6 +72,34 @@ pub(super) fn parse(file: &[u8]) -> Result<Elf<'_>, &'static str> {
         return Err("the ELF file has nothing to load");
     }
     Ok(elf)
+}
+
+/// Reads entry point and segments from the start of an executable; the error says what is wrong with it.
+pub(super) fn extents(head: &[u8]) -> Result<(u64, Vec<Extent>), &'static str> {
+    let entry_gpa = entry(head)?;
+    let mut extents = Vec::new();
+    for header in program_headers(head)? {
+        if u32_at(header, 0) == Some(PT_LOAD) {
+            extents.extend(extent(header)?);
+        }
+    }
+    if extents.is_empty() {
+        return Err("the ELF file has nothing to load");
+    }
+    Ok((entry_gpa, extents))
+}
+
+fn entry(file: &[u8]) -> Result<u64, &'static str> {
+    if !is_elf(file) {
+        return Err("it does not start like ELF");
+    }
+    if file.len() < HEADER_BYTES {
+        return Err("the ELF header is cut off");
+    }
+    if file[4] != CLASS_64 || file[5] != LITTLE_ENDIAN || u16_at(file, 18) != Some(MACHINE_X86_64) {
+        return Err("the ELF file is not for x86-64");
+    }
+    u64_at(file, 24).ok_or("the ELF header is cut off")
 }
 
 fn program_headers(file: &[u8]) -> Result<impl Iterator<Item = &[u8]>, &'static str> {
@@ -94,18 +125,30 @@ fn contents<'a>(file: &'a [u8], header: &[u8]) -> Result<&'a [u8], &'static str>
         .ok_or("an ELF segment is cut off")
 }
 
-fn segment<'a>(file: &'a [u8], header: &[u8]) -> Result<Option<Segment<'a>>, &'static str> {
-    let bytes = contents(file, header)?;
-    let gpa = u64_at(header, 24).unwrap_or(0);
-    let memory_len_bytes = u64_at(header, 40).unwrap_or(0);
-    let file_len_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    if memory_len_bytes < file_len_bytes || gpa.checked_add(memory_len_bytes).is_none() {
+fn extent(header: &[u8]) -> Result<Option<Extent>, &'static str> {
+    let field = |at| u64_at(header, at).unwrap_or(0);
+    let extent = Extent {
+        file_at: field(8),
+        file_len_bytes: field(32),
+        gpa: field(24),
+        memory_len_bytes: field(40),
+    };
+    let ends = [
+        extent.file_at.checked_add(extent.file_len_bytes),
+        extent.gpa.checked_add(extent.memory_len_bytes),
+    ];
+    if extent.memory_len_bytes < extent.file_len_bytes || ends.contains(&None) {
         return Err("an ELF segment has an impossible length");
     }
-    Ok((memory_len_bytes > 0).then_some(Segment {
-        gpa,
+    Ok((extent.memory_len_bytes > 0).then_some(extent))
+}
+
+fn segment<'a>(file: &'a [u8], header: &[u8]) -> Result<Option<Segment<'a>>, &'static str> {
+    let bytes = contents(file, header)?;
+    Ok(extent(header)?.map(|extent| Segment {
+        gpa: extent.gpa,
         bytes,
-        memory_len_bytes,
+        memory_len_bytes: extent.memory_len_bytes,
     }))
 }
 

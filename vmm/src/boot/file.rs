@@ -15,7 +15,8 @@ pub(super) fn read(role: &'static str, path: &Path, most: u64) -> Result<Vec<u8>
     };
     let file = File::open(path).map_err(failed)?;
     let len_bytes = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::new();
+    let expected = usize::try_from(len_bytes.min(most)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(expected + 1);
     // One byte more shows a file that is longer than its metadata said, or has none.
     file.take(most + 1)
         .read_to_end(&mut bytes)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use x86::CpuState;
 
 use super::bzimage::{self, BzImage};
-use super::elf::{self, Elf};
+use super::elf::{self, Elf, Extent};
 use super::linux::{self, ZeroPage};
 use super::{BootError, decompress, e820, file, long_mode, pvh};
 use crate::memory::{MemoryError, Ram};
@@ -142,22 +142,24 @@ impl Loader<'_> {
 
     /// Unpacks the kernel on the host; returns entry and end, or nothing if the guest has to.
     fn place_unpacked(&self, image: &BzImage<'_>) -> Result<Option<(u64, u64)>, BootError> {
-        let Some(unpacked) = image.payload.and_then(decompress::unpack) else {
+        let Some(payload) = image.payload else {
             return Ok(None);
         };
-        let Ok(elf) = elf::parse(&unpacked) else {
-            return Ok(None);
+        let mut placing = Placing {
+            loader: self,
+            preferred_gpa: image.preferred_gpa,
+            plan: None,
+            done_bytes: 0,
         };
-        // A kernel linked elsewhere than it prefers to be would need its relocations.
-        if elf.segments.iter().map(|s| s.gpa).min() != Some(image.preferred_gpa) {
-            return Ok(None);
+        let is_whole = decompress::unpack(payload, &mut |piece| placing.take(piece))?;
+        let placed = placing.finish()?.filter(|_| is_whole);
+        if placed.is_some() {
+            tracing::debug!(
+                len_bytes = placing.done_bytes,
+                "unpacked the kernel on the host"
+            );
         }
-        let end_gpa = self.place_elf(&elf)?;
-        tracing::debug!(
-            len_bytes = unpacked.len(),
-            "unpacked the kernel on the host"
-        );
-        Ok(Some((elf.entry_gpa, end_gpa)))
+        Ok(placed)
     }
 
     /// Places the kernel for its own decompressor.
@@ -174,21 +176,91 @@ impl Loader<'_> {
         Ok((gpa + ENTRY_64, end_gpa))
     }
 
+    /// Checks the place of a segment; returns its end.
+    fn check_segment(&self, gpa: u64, memory_len_bytes: u64) -> Result<u64, BootError> {
+        if gpa < KERNEL_MIN_GPA {
+            return Err(self.refuse("a segment lies below 1 MiB"));
+        }
+        let end_gpa = gpa.saturating_add(memory_len_bytes);
+        self.check_fit(end_gpa)?;
+        Ok(end_gpa)
+    }
+
     /// Copies segments to where they belong; returns their end.
     fn place_elf(&self, elf: &Elf<'_>) -> Result<u64, BootError> {
         let mut end_gpa = 0;
         for segment in &elf.segments {
-            if segment.gpa < KERNEL_MIN_GPA {
-                return Err(self.refuse("a segment lies below 1 MiB"));
-            }
-            let segment_end_gpa = segment.gpa.saturating_add(segment.memory_len_bytes);
-            self.check_fit(segment_end_gpa)?;
+            let segment_end_gpa = self.check_segment(segment.gpa, segment.memory_len_bytes)?;
             self.ram.write(segment.gpa, segment.bytes)?;
             let len_bytes = u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
             clear(self.ram, segment.gpa + len_bytes, segment_end_gpa)?;
             end_gpa = end_gpa.max(segment_end_gpa);
         }
         Ok(end_gpa)
+    }
+}
+
+/// A kernel that is placed as it is unpacked.
+struct Placing<'a> {
+    loader: &'a Loader<'a>,
+    preferred_gpa: u64,
+    /// Entry point and segments, once the first piece has told them.
+    plan: Option<(u64, Vec<Extent>)>,
+    /// How much of the file has come.
+    done_bytes: u64,
+}
+
+impl Placing<'_> {
+    /// Copies what segments hold of the next piece; tells whether this is a kernel that can be placed.
+    fn take(&mut self, piece: &[u8]) -> Result<bool, BootError> {
+        if self.plan.is_none() {
+            let Ok((entry_gpa, extents)) = elf::extents(piece) else {
+                return Ok(false);
+            };
+            // A kernel linked elsewhere than it prefers to be would need its relocations.
+            if extents.iter().map(|extent| extent.gpa).min() != Some(self.preferred_gpa) {
+                return Ok(false);
+            }
+            for extent in &extents {
+                let loader = self.loader;
+                loader.check_segment(extent.gpa, extent.memory_len_bytes)?;
+                loader.ram.populate(extent.gpa, extent.file_len_bytes);
+            }
+            self.plan = Some((entry_gpa, extents));
+        }
+        let first = self.done_bytes;
+        self.done_bytes += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        let Some((_, extents)) = &self.plan else {
+            return Ok(false);
+        };
+        for extent in extents {
+            let from = extent.file_at.max(first);
+            let to = (extent.file_at + extent.file_len_bytes).min(self.done_bytes);
+            if from < to {
+                let at = |offset: u64| usize::try_from(offset - first).unwrap_or(usize::MAX);
+                let gpa = extent.gpa + (from - extent.file_at);
+                self.loader.ram.write(gpa, &piece[at(from)..at(to)])?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns entry and end of a kernel that has come as a whole.
+    fn finish(&self) -> Result<Option<(u64, u64)>, BootError> {
+        let Some((entry_gpa, extents)) = &self.plan else {
+            return Ok(None);
+        };
+        let mut end_gpa = 0;
+        for extent in extents {
+            if extent.file_at + extent.file_len_bytes > self.done_bytes {
+                return Ok(None);
+            }
+            let extent_end_gpa = extent.gpa + extent.memory_len_bytes;
+            let zeroes_gpa = extent.gpa + extent.file_len_bytes;
+            clear(self.loader.ram, zeroes_gpa, extent_end_gpa)?;
+            end_gpa = end_gpa.max(extent_end_gpa);
+        }
+        Ok(Some((*entry_gpa, end_gpa)))
     }
 }
 

@@ -63,7 +63,7 @@ pub struct DiskStats {
 pub struct MemoryStats {
     /// Size in bytes.
     pub len_bytes: u64,
-    /// How much of it is in the host's RAM, in bytes; of RAM above 256 MiB this is an estimate from samples.
+    /// How much of it is in the host's RAM, in bytes; of more RAM than 128 MiB this is an estimate from samples.
     pub resident_bytes: u64,
 }
 
