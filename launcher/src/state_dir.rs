@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use api::{Vmi, paths};
@@ -211,7 +212,10 @@ impl StateDir {
             source,
         };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(unusable)?;
+            // Consoles and secrets are the owner's alone.
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(parent).map_err(unusable)?;
         }
         remove(path).map_err(unusable)?;
         if !self.registered.iter().any(|known| known == path) {
@@ -266,6 +270,7 @@ fn remove(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::{StateDir, StateDirError};
 
@@ -287,6 +292,10 @@ mod tests {
         fs::write(&claimed, b"stale").unwrap();
         state.claim(&claimed).unwrap();
         assert!(!claimed.exists());
+        let secret = dir.path().join("b/secret");
+        state.claim(&secret).unwrap();
+        let folder = fs::metadata(dir.path().join("b")).unwrap();
+        assert_eq!(folder.permissions().mode() & 0o077, 0);
         for path in [&claimed, &kept] {
             fs::write(path, b"new").unwrap();
         }

@@ -25,7 +25,7 @@ use crate::state_dir::StateDirError;
 pub use cloud_init::{CloudInit, CloudInitKind, Data};
 pub use metrics::{
     METRICS_DISK_BYTES, Metric, MetricValue, Subject, create_metrics_disk, host_metrics,
-    update_metrics_disk,
+    update_metrics_disk, vm_metrics,
 };
 pub use place::{ClaimImage, ImageFile, Place, Standalone};
 pub(crate) use plan::is_read_only;

@@ -191,6 +191,83 @@ fn a_volume_whose_source_is_missing_is_named() {
 }
 
 #[test]
+fn a_volume_of_files_without_its_files_is_named() {
+    let bench = Bench::new();
+    for (volume, field) in [
+        ("sysprep: {secret: {name: s}}", "sysprep: "),
+        (
+            "serviceAccount: {serviceAccountName: s}",
+            "serviceAccount: ",
+        ),
+        ("downwardAPI: {fields: []}", "downwardAPI: "),
+        (
+            "cloudInitNoCloud: {secretRef: {name: s}}",
+            "cloudInitNoCloud: ",
+        ),
+    ] {
+        bench.check(
+            &with_volume(&format!("[{{name: d, {volume}}}]")),
+            &[&format!("spec.volumes[0].{field}"), "does not exist"],
+        );
+    }
+    let label = "serviceaccountlabelthatistoolongforadisk";
+    bench.put("objects/d/labels", b"");
+    bench.check(
+        &with_volume(&format!(
+            "[{{name: d, downwardAPI: {{fields: [], volumeLabel: {label}}}}}]"
+        )),
+        &["spec.volumes[0].downwardAPI: label a volume"],
+    );
+}
+
+#[test]
+fn a_disk_larger_than_its_volume_is_told_in_figures() {
+    let bench = Bench::new();
+    let file = bench.path("made.raw");
+    let source = format!(
+        "{{path: {}, type: DiskOrCreate, capacity: 4Ei}}",
+        file.display()
+    );
+    bench.check(
+        &with_volume(&format!("[{{name: d, hostDisk: {source}}}]")),
+        &[
+            "spec.volumes[0].hostDisk.path: create ",
+            "4611686018427387904 bytes are wanted and ",
+            "free some room, or ask for less",
+        ],
+    );
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_disk_that_contradicts_itself_is_named() {
+    let bench = Bench::new();
+    let with_disk = |disk: &str| {
+        let disks = format!("[{{name: d, {disk}}}]");
+        let volumes = "[{name: d, emptyDisk: {capacity: 1Gi}}]";
+        manifest("{cores: 1}", "{guest: 64Mi}", &disks, volumes)
+    };
+    bench.check(
+        &with_disk("disk: {bus: virtio}, shareable: true, cache: writeback"),
+        &[
+            "spec.domain.devices.disks[0].cache: a shareable disk",
+            "use none",
+        ],
+    );
+    bench.check(
+        &with_disk("lun: {bus: scsi, reservation: true}"),
+        &[
+            "spec.domain.devices.disks[0].lun.reservation: ",
+            "remove it",
+        ],
+    );
+    bench.check(
+        &with_disk("disk: {bus: floppy}"),
+        &["spec.domain.devices.disks[0].disk.bus: \"floppy\" is not known"],
+    );
+}
+
+#[test]
 fn no_cpus_are_refused() {
     let manifest = manifest("{cores: 0}", "{guest: 64Mi}", "[]", "[]");
     Bench::new().check(

@@ -167,6 +167,24 @@ pub fn host_metrics(host_name: &str, product: &str) -> Vec<Metric> {
     metrics
 }
 
+/// Returns what a machine tells its guest of itself: time that its processors ran, their number, and
+/// its memory.
+pub fn vm_metrics(cpu_time_ns: u64, vcpus: u32, memory_bytes: u64) -> Vec<Metric> {
+    let seconds = std::time::Duration::from_nanos(cpu_time_ns).as_secs_f64();
+    let kib = memory_bytes >> 10;
+    let count = MetricValue::Count;
+    vec![
+        Metric::vm("TotalCPUTime", MetricValue::Real(seconds), Some("s")),
+        Metric::vm("ResourceProcessorLimit", count(vcpus.into()), None),
+        Metric::vm(
+            "PhysicalMemoryAllocatedToVirtualSystem",
+            count(kib),
+            Some("KiB"),
+        ),
+        Metric::vm("ResourceMemoryLimit", count(kib), Some("KiB")),
+    ]
+}
+
 fn cpu_metrics(cpuinfo: &str, stat: &str) -> Vec<Metric> {
     let sockets: std::collections::BTreeSet<&str> = cpuinfo
         .lines()
@@ -228,7 +246,7 @@ mod tests {
 
     use super::{
         METRICS_DISK_BYTES, Metric, MetricValue, cpu_metrics, create_metrics_disk, document,
-        memory_metrics, update_metrics_disk,
+        memory_metrics, update_metrics_disk, vm_metrics,
     };
 
     fn number(bytes: &[u8], at: usize) -> u32 {
@@ -260,10 +278,12 @@ mod tests {
 
     #[test]
     fn the_document_is_xml_as_vhostmd_writes_it() {
-        let metrics = [
-            Metric::host("HostName", MetricValue::Text("a]]>b&".to_owned()), None),
-            Metric::vm("ResourceMemoryLimit", MetricValue::Count(7), Some("KiB")),
-        ];
+        let mut metrics = vec![Metric::host(
+            "HostName",
+            MetricValue::Text("a]]>b&".to_owned()),
+            None,
+        )];
+        metrics.extend(vm_metrics(1_500_000_000, 2, 64 << 20));
         insta::assert_snapshot!(document(&metrics));
     }
 

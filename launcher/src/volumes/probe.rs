@@ -1,6 +1,7 @@
 //! What the host's file or device under a disk is like.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -11,6 +12,8 @@ use super::{Medium, VolumeCause};
 
 /// Unit of `st_blocks`, whatever the file system.
 const STAT_BLOCK_BYTES: u64 = 512;
+/// First bytes of a qcow2 image.
+const QCOW2_MAGIC: &[u8; 4] = b"QFI\xfb";
 
 /// Checks that a path leads to a regular file or a block device and returns what it is like.
 pub(super) fn medium(path: &Path) -> Result<Medium, VolumeCause> {
@@ -37,11 +40,19 @@ pub(super) fn medium(path: &Path) -> Result<Medium, VolumeCause> {
         file_block_bytes(path)
     };
     let allocated_bytes = metadata.blocks().saturating_mul(STAT_BLOCK_BYTES);
+    let is_full = metadata.len() > 0 && allocated_bytes >= metadata.len();
     Ok(Medium {
         direct_io: takes_direct_io(path),
-        preallocated: !block_device && metadata.len() > 0 && allocated_bytes >= metadata.len(),
+        // A qcow2 image has the room that it has come to need.
+        preallocated: !block_device && is_full && !is_qcow2(path),
         block_bytes,
     })
+}
+
+fn is_qcow2(path: &Path) -> bool {
+    let mut magic = [0; QCOW2_MAGIC.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *QCOW2_MAGIC
 }
 
 fn takes_direct_io(path: &Path) -> bool {
@@ -81,6 +92,9 @@ mod tests {
     fn a_file_with_all_its_room_is_preallocated_and_a_sparse_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let (full, sparse) = (dir.path().join("full"), dir.path().join("sparse"));
+        let qcow2 = dir.path().join("qcow2");
+        block::create_empty(&qcow2, 1 << 30, block::Format::Qcow2).unwrap();
+        assert!(!medium(&qcow2).unwrap().preallocated);
         fs::write(&full, vec![1; 1 << 20]).unwrap();
         fs::File::create(&sparse).unwrap().set_len(1 << 20).unwrap();
         fs::File::open(&full).unwrap().sync_all().unwrap();
