@@ -20,20 +20,22 @@ use crate::platform::{PlatformEvent, PlatformSink};
 use crate::pvpanic::PvpanicPci;
 use crate::rtc::CmosConfig;
 use crate::uart::ConsoleOut;
-use crate::virtio::{NOTIFY_BAR, Rng, VirtioPci, VirtioPciOptions};
+use crate::virtio::{NOTIFY_BAR, Rng, VirtioDevice, VirtioPci, VirtioPciOptions, scsi_host};
 
 const MEMORY_BYTES: usize = 1 << 20;
 /// A moment in 2026.
 const START_NS: u64 = 1_790_000_000_000_000_000;
+/// Distance of the SCSI host's registers from those of the entropy device.
+const SCSI_OFFSET: u64 = 0x8000;
 /// Places on the memory bus that an access chooses from, besides the whole address space.
 const PLACES: [u64; 7] = [
     ioapic::BASE_GPA,
     MMCONFIG_BASE_GPA,
-    // Functions 00:01.0, 00:02.0 and 00:1f.0.
+    // Functions 00:01.0, 00:03.0 and 00:1f.0; an access reaches over 16 KiB.
     MMCONFIG_BASE_GPA + (1 << 15),
-    MMCONFIG_BASE_GPA + (2 << 15),
+    MMCONFIG_BASE_GPA + (3 << 15),
     MMCONFIG_BASE_GPA + (0x1f << 15),
-    HOLE_FIRST_GPA,
+    HOLE_FIRST_GPA + SCSI_OFFSET,
     0,
 ];
 
@@ -119,7 +121,7 @@ impl Input<'_> {
     }
 }
 
-/// Drives a fresh board with a virtio device by what `data` encodes: the fuzz target.
+/// Drives a fresh board with virtio devices by what `data` encodes: the fuzz target.
 ///
 /// # Panics
 /// If the board cannot be built, for which the host must be out of memory or event counters.
@@ -130,22 +132,31 @@ pub fn drive(data: &[u8]) {
 }
 
 impl Bench {
-    /// Plugs in an entropy device at 00:02.0 with its registers at the start of the device hole.
+    /// Plugs in an entropy device at 00:02.0 and a SCSI host at 00:03.0, with their registers one
+    /// after the other at the start of the device hole.
     ///
     /// # Panics
     /// If the host has no event counters to give.
     pub fn add_virtio(&self) {
-        let at = PciAddress::new(2, 0).expect("device 2 exists");
+        self.add_function(2, HOLE_FIRST_GPA, Arc::new(Rng));
+        self.add_function(3, HOLE_FIRST_GPA + SCSI_OFFSET, scsi_host());
+    }
+
+    fn add_function(&self, number: u8, gpa: u64, device: Arc<dyn VirtioDevice>) {
+        let at = PciAddress::new(number, 0).expect("the device number exists");
         let options = VirtioPciOptions {
-            name: "rng0".to_owned(),
+            name: format!("virtio{number}"),
             memory: self.memory.clone(),
             msi: Arc::new(Sink),
             line: self.chipset.lpc.line(at, Pin::A),
         };
-        let function = VirtioPci::new(Arc::new(Rng), options).expect("the host has two counters");
-        self.chipset.pci.add(at, function).expect("00:02.0 is free");
+        let function = VirtioPci::new(device, options).expect("the host has event counters");
+        self.chipset
+            .pci
+            .add(at, function)
+            .expect("the place is free");
         let bar_reg = u16::try_from(0x10 + 4 * NOTIFY_BAR).unwrap_or(0x10);
-        let gpa = HOLE_FIRST_GPA.to_le_bytes();
+        let gpa = gpa.to_le_bytes();
         self.chipset.pci.config_write(at, bar_reg, &gpa[..4]);
         self.chipset.pci.config_write(at, COMMAND, &[0x06, 0]);
     }
@@ -211,9 +222,9 @@ fn memory_access(chipset: &Chipset, operation: u8, input: &mut Input<'_>) {
     }
 }
 
-/// Writes a register of one of the first three functions or of the LPC bridge, by the ports.
+/// Writes a register of the host bridge, a virtio function or the LPC bridge, by the ports.
 fn config_access(chipset: &Chipset, operation: u8, input: &mut Input<'_>) {
-    let device = [0, 1, 2, 0x1f][usize::from(operation >> 3 & 3)];
+    let device = [0, 3, 2, 0x1f][usize::from(operation >> 3 & 3)];
     let [register] = input.take();
     let address = 0x8000_0000u32 | device << 11 | u32::from(register & 0xfc);
     chipset.ports.write(0xcf8, &address.to_le_bytes());

@@ -46,6 +46,7 @@ pub use disk::{
     OnDiskError,
 };
 pub use fuzz::fuzz_drive;
+pub(crate) use fuzz::scsi_host;
 pub use pci::{NOTIFY_BAR, VirtioPci, VirtioPciError, VirtioPciOptions};
 pub use ring::{Ring, RingError, Rings, Served};
 pub use rng::Rng;

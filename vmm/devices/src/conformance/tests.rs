@@ -13,7 +13,7 @@ use crate::fw_cfg::{FwCfg, FwCfgItems};
 use crate::interrupt::{IrqLine, IrqSink, Wake};
 use crate::ioapic::Ioapic;
 use crate::keyboard::Keyboard;
-use crate::lifecycle::SavedDevice;
+use crate::lifecycle::{Device, SavedDevice};
 use crate::memory::GuestMemory;
 use crate::pci::host::{HostBridge, PciConfigPorts};
 use crate::pci::lpc::Lpc;
@@ -24,6 +24,7 @@ use crate::pvpanic::{Pvpanic, PvpanicPci};
 use crate::reset_control::ResetControl;
 use crate::rtc::{CmosConfig, Rtc};
 use crate::uart::Uart;
+use crate::virtio::{NOTIFY_BAR, Rng, VirtioDevice, VirtioPci, VirtioPciOptions, scsi_host};
 
 struct Ignore;
 
@@ -291,6 +292,39 @@ fn bridges_conform() {
         |device: &PciConfigPorts, random| touch_port(device, &ports, random),
         &[],
     );
+}
+
+/// Puts a virtio device on a bus of its own. It is paused, for its state moves while it runs.
+fn virtio(device: Arc<dyn VirtioDevice>) -> Arc<VirtioPci> {
+    let options = VirtioPciOptions {
+        name: "virtio".to_owned(),
+        memory: GuestMemory::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap(),
+        msi: Arc::new(Sink),
+        line: line(),
+    };
+    let function = VirtioPci::new(device, options).unwrap();
+    function.pause();
+    function
+}
+
+#[test]
+fn virtio_devices_conform() {
+    // Registers and the device's configuration lie in the first three pages.
+    let touch = |function: &VirtioPci, random: &mut Random| {
+        let number = random.next();
+        let page = [0, 0, 0, 0x1000, 0x2000, 0x4000][usize::try_from(number >> 8).unwrap() % 6];
+        let offset = page + (number >> 16 & 0x3f);
+        match number & 7 {
+            0 => function.bar_read(NOTIFY_BAR, offset, &mut [0; 4]),
+            1 => touch_config(function, random),
+            2 => function.bar_write(NOTIFY_BAR, offset, &random.bytes(4)),
+            // The device status moves on in small steps.
+            3 => function.bar_write(NOTIFY_BAR, 0x14, &[random.bytes(1)[0] & 0xf]),
+            _ => function.bar_write(NOTIFY_BAR, offset, &random.bytes(2)),
+        }
+    };
+    check(|_| virtio(scsi_host()), touch, &[]);
+    check(|_| virtio(Arc::new(Rng)), touch, &[]);
 }
 
 fn states(bench: &Bench) -> Vec<SavedDevice> {

@@ -6,7 +6,10 @@ use block::{Disk, DiskError};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::spec::{common, status};
-use super::{Blk, BlkOptions, Console, NOTIFY_BAR, Rng, VirtioDevice, VirtioPci, VirtioPciOptions};
+use super::{
+    Blk, BlkOptions, Console, NOTIFY_BAR, Rng, Scsi, ScsiDiskOptions, ScsiKind, ScsiOptions,
+    VirtioDevice, VirtioPci, VirtioPciOptions,
+};
 use crate::interrupt::{IrqLine, IrqSink, MsiMessage, MsiSink};
 use crate::lifecycle::Device;
 use crate::lock::Lock;
@@ -33,6 +36,34 @@ impl IrqSink for Sink {
 
 impl ConsoleOut for Sink {
     fn write(&mut self, _bytes: &[u8]) {}
+}
+
+/// Makes a SCSI host with a disk, a CD-ROM drive and an empty one.
+///
+/// # Panics
+/// If the host has no event counters.
+pub(crate) fn scsi_host() -> Arc<dyn VirtioDevice> {
+    let options = ScsiOptions {
+        queues: 2,
+        queue_size: QUEUE_SIZE,
+        thread: None,
+    };
+    let scsi = Scsi::new(&options).expect("the host has an event counter");
+    let units = [
+        (ScsiKind::Disk, true),
+        (ScsiKind::Cdrom, true),
+        (ScsiKind::Cdrom, false),
+    ];
+    for (target, (kind, has_medium)) in (0..).zip(units) {
+        let medium = has_medium.then(ram_disk);
+        let plugged = scsi.plug(target, medium, &ScsiDiskOptions::new("fuzz", kind));
+        plugged.expect("the target is free");
+    }
+    Arc::new(scsi)
+}
+
+fn ram_disk() -> Arc<dyn Disk> {
+    Arc::new(RamDisk(Lock::new(vec![0; DISK_BYTES])))
 }
 
 /// A disk in memory.
@@ -121,21 +152,21 @@ struct Bench {
 
 impl Bench {
     fn new(choice: u8) -> Self {
-        let device: Arc<dyn VirtioDevice> = match choice % 3 {
+        let device: Arc<dyn VirtioDevice> = match choice % 4 {
             0 => {
-                let disk: Arc<dyn Disk> = Arc::new(RamDisk(Lock::new(vec![0; DISK_BYTES])));
                 let options = BlkOptions {
                     queues: 2,
                     queue_size: QUEUE_SIZE,
                     ..BlkOptions::new("blk")
                 };
-                Arc::new(Blk::new(&disk, options))
+                Arc::new(Blk::new(&ram_disk(), options))
             }
             1 => {
                 let console = Console::new(Some(Box::new(Sink)), &[]);
                 Arc::new(console.expect("the host has an event counter"))
             }
-            _ => Arc::new(Rng),
+            2 => Arc::new(Rng),
+            _ => scsi_host(),
         };
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]);
         let memory = memory.expect("the host has 64 KiB");
@@ -147,10 +178,24 @@ impl Bench {
             line: IrqLine::new(Arc::new(Sink), 5),
         };
         let function = VirtioPci::new(device, options).expect("the host has event counters");
-        Self {
+        let bench = Self {
             memory,
             function,
             queues,
+        };
+        bench.put_commands();
+        bench
+    }
+
+    /// Fills half the memory with what begins a SCSI command, one of each operation code, so that
+    /// many a buffer holds one.
+    fn put_commands(&self) {
+        for (operation, at) in (0..=u8::MAX).zip((0x8000..).step_by(128)) {
+            let mut request = [0; 64];
+            request[..3].copy_from_slice(&[1, operation & 3, 0x40]);
+            request[19] = operation;
+            request[24..28].fill(1);
+            self.put(at, &request);
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::spec::{DEFAULT_CDB_BYTES, DEFAULT_SENSE_BYTES, event};
+use super::spec::{DEFAULT_CDB_BYTES, DEFAULT_SENSE_BYTES, F_CHANGE, F_HOTPLUG, event};
 use super::unit::{Unit, UnitState};
 use crate::lock::Lock;
 
@@ -35,6 +35,7 @@ pub(super) struct Events {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BusState {
+    features: u64,
     sense_bytes: u32,
     cdb_bytes: u32,
     events: Events,
@@ -44,6 +45,8 @@ pub(super) struct BusState {
 /// The shared part. Its locks and those of the units are held for moments, one at a time.
 pub(super) struct Bus {
     units: Lock<BTreeMap<u8, Arc<Unit>>>,
+    /// What the driver agreed to; zero while there is no driver.
+    features: AtomicU64,
     sense_bytes: AtomicU32,
     cdb_bytes: AtomicU32,
     events: Lock<Events>,
@@ -55,6 +58,7 @@ impl Bus {
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             units: Lock::default(),
+            features: AtomicU64::new(0),
             sense_bytes: AtomicU32::new(DEFAULT_SENSE_BYTES),
             cdb_bytes: AtomicU32::new(DEFAULT_CDB_BYTES),
             events: Lock::default(),
@@ -99,8 +103,26 @@ impl Bus {
         self.cdb_bytes.store(cdb_bytes, Ordering::Relaxed);
     }
 
-    /// Has the driver told of an event.
+    /// Takes what the driver agreed to.
+    pub(super) fn set_features(&self, features: u64) {
+        self.features.store(features, Ordering::Release);
+    }
+
+    /// Tells whether a driver agreed to learn of a kind of event.
+    fn is_agreed(&self, kind: u32) -> bool {
+        let features = self.features.load(Ordering::Acquire);
+        match kind {
+            event::TRANSPORT_RESET => features & F_HOTPLUG != 0,
+            event::PARAM_CHANGE => features & F_CHANGE != 0,
+            _ => true,
+        }
+    }
+
+    /// Has the driver told of an event, if it agreed to learn of such.
     pub(super) fn report(&self, kind: u32, target: u8, reason: u32) {
+        if !self.is_agreed(kind) {
+            return;
+        }
         let event = Event {
             kind,
             target,
@@ -148,13 +170,9 @@ impl Bus {
         }
     }
 
-    /// Drops events that `keep` does not keep.
-    pub(super) fn retain_events(&self, keep: impl Fn(&Event) -> bool) {
-        self.events.get().waiting.retain(keep);
-    }
-
     /// Returns to the state after power-on.
     pub(super) fn reset(&self) {
+        self.set_features(0);
         self.set_sizes(DEFAULT_SENSE_BYTES, DEFAULT_CDB_BYTES);
         *self.events.get() = Events::default();
         self.all().iter().for_each(|unit| unit.power_on());
@@ -164,6 +182,7 @@ impl Bus {
         let (sense_bytes, cdb_bytes) = self.sizes();
         let units = self.all();
         BusState {
+            features: self.features.load(Ordering::Acquire),
             sense_bytes,
             cdb_bytes,
             events: self.events.get().clone(),
@@ -184,6 +203,7 @@ impl Bus {
         if !state.units.values().all(UnitState::is_valid) {
             return Err("attentions");
         }
+        self.set_features(state.features);
         self.set_sizes(state.sense_bytes, state.cdb_bytes);
         *self.events.get() = state.events;
         for (unit, (_, state)) in units.iter().zip(state.units) {

@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::bus::{Bus, BusState, Event};
 use super::request::Address;
-use super::spec::{EVENT_BYTES, F_CHANGE, F_HOTPLUG, control, event, response};
+use super::spec::{EVENT_BYTES, control, event, response};
 use crate::lifecycle::RestoreError;
 use crate::memory::GuestMemory;
 use crate::virtio::chain::Chain;
@@ -22,12 +22,11 @@ const AN_BYTES: usize = 16;
 /// Serves both queues, and keeps the saved state of the whole host.
 pub(super) struct ControlWorker {
     bus: Arc<Bus>,
-    features: u64,
 }
 
 impl ControlWorker {
     pub(super) fn new(bus: Arc<Bus>) -> Self {
-        Self { bus, features: 0 }
+        Self { bus }
     }
 
     fn serve_chain(&self, memory: &GuestMemory, chain: &Chain) -> Result<Served, RingError> {
@@ -97,18 +96,8 @@ impl ControlWorker {
         answer(memory, chain, &[a0, a1, a2, a3, answered])
     }
 
-    /// Tells whether the driver agreed to learn of an event.
-    fn is_known(&self, event: &Event) -> bool {
-        match event.kind {
-            event::TRANSPORT_RESET => self.features & F_HOTPLUG != 0,
-            event::PARAM_CHANGE => self.features & F_CHANGE != 0,
-            _ => true,
-        }
-    }
-
     /// Fills the driver's buffers with the events that wait.
     fn tell(&self, ring: &mut Ring, turn: &Turn<'_>) -> Result<(), RingError> {
-        self.bus.retain_events(|event| self.is_known(event));
         if !self.bus.has_event() {
             return ring.ignore();
         }
@@ -144,7 +133,7 @@ fn write_event(memory: &GuestMemory, chain: &Chain, event: Event) -> Result<Serv
 
 impl QueueWorker for ControlWorker {
     fn start(&mut self, features: u64) {
-        self.features = features;
+        self.bus.set_features(features);
     }
 
     fn serve(&mut self, rings: &mut Rings, turn: &Turn<'_>) -> Result<(), RingError> {
