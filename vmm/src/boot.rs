@@ -18,6 +18,7 @@ mod firmware;
 mod kernel;
 mod linux;
 mod long_mode;
+mod mtrr;
 mod pvh;
 
 use std::io;
@@ -125,5 +126,13 @@ pub fn load(source: &BootSource, ram: &Ram, rsdp_gpa: u64) -> Result<CpuState, B
             firmware::load(image, ram)?;
             Ok(CpuState::power_on())
         }
+    }
+}
+
+/// Prepares the state of a vCPU that waits for its start-up message as firmware would; tells whether that changed it.
+pub fn prepare_waiting(source: &BootSource, state: &mut CpuState) -> bool {
+    match source {
+        BootSource::Kernel { .. } => mtrr::set(state),
+        BootSource::Firmware { .. } => false,
     }
 }

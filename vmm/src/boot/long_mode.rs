@@ -2,6 +2,7 @@
 
 use x86::{CpuState, Segment, TableRegister};
 
+use super::mtrr;
 use crate::memory::{MemoryError, Ram};
 
 const GDT_GPA: u64 = 0x500;
@@ -51,6 +52,7 @@ fn flat(code: u64) -> CpuState {
     };
     state.idtr = TableRegister { base: 0, limit: 0 };
     state.gpr[2] = 0;
+    mtrr::add(&mut state);
     state
 }
 

@@ -13,8 +13,27 @@ use super::stats::{Meter, Sources};
 use super::vcpu_thread::VcpuThread;
 use super::{Command, Image, MachineError, Orders};
 use crate::board::Board;
+use crate::boot;
+use crate::config::BootSource;
 use crate::error_chain;
-use crate::hv::{HvError, VcpuExit, Vm};
+use crate::hv::{CpuState, HvError, Vcpu, VcpuExit, Vm};
+
+/// Puts a vCPU into its first state.
+fn ready(
+    vcpu: &mut dyn Vcpu,
+    start: Option<&CpuState>,
+    source: &BootSource,
+) -> Result<(), HvError> {
+    vcpu.reset(start)?;
+    if start.is_some() {
+        return Ok(());
+    }
+    let mut state = vcpu.state()?;
+    if boot::prepare_waiting(source, &mut state.cpu) {
+        vcpu.set_state(&state)?;
+    }
+    Ok(())
+}
 
 /// Everything a machine is made of, in the order in which it is taken apart.
 pub(super) struct Owner {
@@ -97,10 +116,9 @@ impl Owner {
         let start = self.image.load()?;
         for (id, vcpu) in self.vcpus.iter().enumerate() {
             let start = (id == 0).then(|| start.clone());
-            match vcpu.with(move |vcpu| vcpu.reset(start.as_ref())) {
-                Some(result) => result?,
-                None => return Err(MachineError::Ended),
-            }
+            let source = self.image.config.boot.clone();
+            let job = move |vcpu: &mut dyn Vcpu| ready(vcpu, start.as_ref(), &source);
+            vcpu.with(job).ok_or(MachineError::Ended)??;
         }
         Ok(())
     }

@@ -56,6 +56,7 @@ fn a_kernel_of_unknown_packing_enters_its_decompressor() {
     let state = load(kernel.path(), None, "console=ttyS0", &ram, 0xe_0000).unwrap();
     assert_eq!(state.rip, PREFERRED_GPA + ENTRY_64);
     assert_eq!(state.gpr[6], linux::ZERO_PAGE_GPA);
+    assert!(state.msrs.contains(&(0x2ff, 0xc06)));
     assert_eq!(u32_in(&ram, linux::ZERO_PAGE_GPA + 0x228), CMDLINE_GPA);
     let mut cmdline = [0; 14];
     ram.read(u64::from(CMDLINE_GPA), &mut cmdline).unwrap();
