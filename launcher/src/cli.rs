@@ -29,7 +29,12 @@ use crate::{programs, server, standalone};
 /// The terminal becomes the machine's serial console; Ctrl-] presses its power button, a second Ctrl-]
 /// switches it off. The exit status is 0 when the guest powers off.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "virt-launcher", version, verbatim_doc_comment)]
+#[command(
+    name = "virt-launcher",
+    version,
+    verbatim_doc_comment,
+    args_override_self = true
+)]
 pub struct Cli {
     /// Runs the VirtualMachineInstance (or the template of the VirtualMachine) of this manifest, YAML or
     /// JSON; `-` reads standard input

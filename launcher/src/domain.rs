@@ -56,7 +56,7 @@ pub struct Setup {
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// The instance.
-    pub vmi: Vmi,
+    pub vmi: Box<Vmi>,
     /// The cluster's SMBIOS strings.
     pub smbios: Option<SmBios>,
     /// Whether the cluster keeps a log of serial consoles.
@@ -278,7 +278,7 @@ impl DomainHandle {
     ///
     /// Fails when the instance cannot run; nothing is left behind, and another try may follow.
     pub async fn sync(&self, wish: Wish) -> Result<(), DomainError> {
-        self.ask(|owner| owner.sync(wish)).await
+        self.ask(move |owner| owner.sync(&wish)).await
     }
 
     /// Pauses the machine at the user's wish.
@@ -373,7 +373,7 @@ impl DomainHandle {
     /// # Errors
     ///
     /// Fails when there is no machine, or something would change.
-    pub async fn sync_size(&self, vmi: Vmi) -> Result<(), DomainError> {
+    pub async fn sync_size(&self, vmi: Box<Vmi>) -> Result<(), DomainError> {
         self.ask(move |owner| owner.sync_size(&vmi)).await
     }
 }

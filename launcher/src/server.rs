@@ -47,10 +47,15 @@ const DEFAULT_GRACE_SECONDS: u64 = 30;
 const SELF_PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the node agent has to take the final event.
 const FINAL_EVENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the node agent has to take note that the pod is to end, before the launcher presses the power
+/// button itself.
+const MARK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the node agent has to forget the machine after that.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long calls have that are under way at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// A grace period that never ends: a century.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Threads for calls that wait for the guest's agent or for the machine.
 const BLOCKING_THREADS_MAX: usize = 16;
 /// How long such a thread outlives its call; idle threads are memory.
@@ -151,6 +156,7 @@ async fn serve(cli: &Cli, paths: &PodPaths, signals: &mut EndSignals) -> Result<
     let grace = Duration::from_secs(args.grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS));
     let life = Life {
         domain: &domain,
+        acknowledged: &acknowledged,
         grace,
         sync_timeout: args.qemu_timeout,
     };
@@ -254,6 +260,7 @@ async fn self_ping(socket: &std::path::Path) -> bool {
 /// What the launcher's life depends on.
 struct Life<'a> {
     domain: &'a DomainHandle,
+    acknowledged: &'a watch::Receiver<u64>,
     grace: Duration,
     sync_timeout: Duration,
 }
@@ -317,10 +324,26 @@ impl Life<'_> {
         if let Err(error) = self.domain.mark_for_shutdown().await {
             tracing::warn!(%error, "node agent is not told that the pod is to end");
         }
-        Instant::now().checked_add(self.grace).or_else(|| {
-            // A century.
-            Instant::now().checked_add(Duration::from_secs(3_155_760_000))
-        })
+        self.press_button_unless_noted();
+        let now = Instant::now();
+        now.checked_add(self.grace)
+            .or_else(|| now.checked_add(ENDLESS))
+    }
+
+    /// A node agent that is away cannot have the guest shut down in its grace period.
+    fn press_button_unless_noted(&self) {
+        let domain = self.domain.clone();
+        let revision = domain.published().revision;
+        let mut acknowledged = self.acknowledged.clone();
+        tokio::spawn(async move {
+            let noted = acknowledged.wait_for(|taken| *taken >= revision);
+            if timeout(MARK_TIMEOUT, noted).await.is_err() {
+                tracing::warn!("node agent is away: the launcher presses the power button");
+                if let Err(error) = domain.shutdown().await {
+                    tracing::warn!(%error, "guest is not asked to power off");
+                }
+            }
+        });
     }
 
     async fn kill(&self) {

@@ -3,9 +3,6 @@
 #![expect(
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    clippy::print_stdout,
-    missing_docs,
     unreachable_pub,
     reason = "an integration test is a test module as a whole"
 )]

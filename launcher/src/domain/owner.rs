@@ -88,12 +88,16 @@ impl Owner {
         let Some(facts) = &self.facts else { return };
         let agent = self.running.as_ref().and_then(|it| it.agent.as_ref());
         let report = agent.map(Agent::report).unwrap_or_default();
-        let domain = Arc::new(view::domain(facts, &report));
+        let domain = view::domain(facts, &report);
         let stage = facts.stage();
-        self.publisher.send_modify(|published| {
-            published.revision += 1;
-            published.domain = Some(domain);
-            published.stage = stage;
+        self.publisher.send_if_modified(|published| {
+            let is_news = published.stage != stage || published.domain.as_deref() != Some(&domain);
+            if is_news {
+                published.revision += 1;
+                published.domain = Some(Arc::new(domain));
+                published.stage = stage;
+            }
+            is_news
         });
     }
 
@@ -115,9 +119,9 @@ impl Owner {
         self.running.as_ref().ok_or(DomainError::NoMachine)
     }
 
-    pub(super) fn sync(&mut self, wish: Wish) -> Result<(), DomainError> {
+    pub(super) fn sync(&mut self, wish: &Wish) -> Result<(), DomainError> {
         let Some(facts) = &self.facts else {
-            return self.start(&wish);
+            return self.start(wish);
         };
         let (wanted, running) = (&wish.vmi.metadata.uid, &facts.vmi.metadata.uid);
         if wanted != running {
@@ -155,6 +159,9 @@ impl Owner {
         self.watch(&machine)?;
         files.started();
         let agent = self.start_agent(layout.agent_socket());
+        if let (Some(agent), Activity::Paused(_)) = (&agent, facts.activity) {
+            agent.set_paused(true);
+        }
         *self.shared.machine() = Some(machine.clone());
         *self.shared.agent() = agent.clone();
         self.running = Some(Running {
@@ -216,7 +223,7 @@ impl Owner {
                 drop(tasks.send(Box::new(|owner: &mut Self| owner.happened(event))));
             }
             let end = machine.wait();
-            drop(tasks.send(Box::new(|owner: &mut Self| owner.ended(end))));
+            drop(tasks.send(Box::new(move |owner: &mut Self| owner.ended(&end))));
         };
         let thread = thread::Builder::new().name("machine-events".to_owned());
         thread.spawn(move || span.in_scope(tell))?;
@@ -270,7 +277,7 @@ impl Owner {
         self.publish();
     }
 
-    fn ended(&mut self, end: MachineEnd) {
+    fn ended(&mut self, end: &MachineEnd) {
         let Some(facts) = &mut self.facts else { return };
         if matches!(facts.activity, Activity::Ended(_)) {
             return;
@@ -379,7 +386,7 @@ impl Owner {
             // A machine that has ended needs no killing.
             drop(machine.kill());
             let end = machine.wait();
-            self.ended(end);
+            self.ended(&end);
         }
         Ok(())
     }

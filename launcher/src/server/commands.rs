@@ -102,7 +102,7 @@ fn unsupported(what: &str) -> Status {
     Status::unimplemented(format!("{what} is not supported by this launcher"))
 }
 
-fn instance(vmi: Option<wire::Vmi>) -> Result<Vmi, CallError> {
+fn instance(vmi: Option<wire::Vmi>) -> Result<Box<Vmi>, CallError> {
     let vmi = vmi.ok_or(CallError::NoInstance)?;
     Ok(serde_json::from_slice(&vmi.vmi_json)?)
 }

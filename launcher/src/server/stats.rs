@@ -1,6 +1,6 @@
 //! From the machine's counters to the JSON that metrics are made of.
 
-use proto::domain::Domain;
+use proto::domain::{Alias, Domain};
 use proto::stats::{BlockStats, CpuStats, DomainStats, Load, MemoryStats, VcpuState, VcpuStats};
 use vmm::machine::MachineStats;
 
@@ -51,15 +51,9 @@ fn vcpu(stats: &vmm::machine::VcpuStats) -> VcpuStats {
 /// The machine counts by the disk's name, which is the alias that the domain has.
 fn blocks(domain: &Domain, stats: &MachineStats) -> Vec<BlockStats> {
     let shown = |disk: &vmm::machine::DiskStats| {
-        let known = domain.spec.devices.disks.iter();
-        let known = known
-            .filter(|known| {
-                known
-                    .alias
-                    .as_ref()
-                    .is_some_and(|alias| alias.name == disk.name)
-            })
-            .next();
+        let mut disks = domain.spec.devices.disks.iter();
+        let is_it = |alias: &Alias| alias.name == disk.name;
+        let known = disks.find(|known| known.alias.as_ref().is_some_and(is_it));
         let path = known.map(|known| format!("{}{}", known.source.file, known.source.dev));
         BlockStats {
             alias: disk.name.clone(),
