@@ -171,22 +171,26 @@ impl Blk {
     /// Makes a block device of `disk`.
     pub fn new(disk: &Arc<dyn Disk>, options: BlkOptions) -> Self {
         let shape = Shape::new(disk.as_ref(), &options);
-        let drive = Arc::new(Drive::new(
-            &options.name,
-            options.policy,
-            Arc::clone(&options.on_error),
-            Some(Arc::clone(disk)),
-        ));
+        let BlkOptions {
+            name,
+            serial,
+            thread,
+            policy,
+            on_error,
+            ..
+        } = options;
+        let medium = Some(Arc::clone(disk));
+        let drive = Arc::new(Drive::new(name, policy, on_error, medium));
         let plan = |queue: u16| WorkerPlan {
             suffix: format!("q{queue}"),
             queues: vec![queue],
             worker: Box::new(BlkWorker::new(
                 Arc::clone(disk),
                 Arc::clone(&drive),
-                &options.serial,
+                &serial,
                 &shape,
             )),
-            thread: options.thread.clone(),
+            thread: thread.clone(),
         };
         Self {
             features: features(disk.as_ref(), &shape),

@@ -90,13 +90,13 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(
-        name: &str,
+        name: String,
         policy: ErrorPolicy,
         on_error: OnDiskError,
         medium: Option<Arc<dyn Disk>>,
     ) -> Self {
         Self {
-            name: name.to_owned(),
+            name,
             policy,
             on_error,
             counters: Arc::default(),
@@ -236,6 +236,25 @@ impl DiskHandle {
     /// # Errors
     /// If the drive is empty or the host does not tell the size.
     pub fn resize(&self) -> Result<u64, DiskChangeError> {
+        self.change_size(Disk::refresh_len)
+    }
+
+    /// Makes the disk at least `len_bytes` long, for which its image must be able to grow, and tells
+    /// the guest; returns its length.
+    ///
+    /// # Errors
+    /// If the drive is empty or the image cannot grow that much.
+    pub fn grow(&self, len_bytes: u64) -> Result<u64, DiskChangeError> {
+        self.change_size(|disk| {
+            disk.grow(len_bytes)?;
+            Ok(disk.len_bytes())
+        })
+    }
+
+    fn change_size(
+        &self,
+        change: impl FnOnce(&dyn Disk) -> Result<u64, DiskError>,
+    ) -> Result<u64, DiskChangeError> {
         let name = || self.drive.name.clone();
         let empty = || DiskChangeError::Empty { name: name() };
         let disk = self.drive.medium().ok_or_else(empty)?;
@@ -244,7 +263,7 @@ impl DiskHandle {
             name: name(),
             source,
         };
-        let len_bytes = disk.refresh_len().map_err(refused)?;
+        let len_bytes = change(disk.as_ref()).map_err(refused)?;
         if len_bytes != old_bytes {
             self.guest.resized();
         }

@@ -218,7 +218,7 @@ impl Scsi {
         }
         let identity = Identity::new(options, medium.as_deref());
         let drive = Arc::new(Drive::new(
-            &options.name,
+            name(),
             options.policy,
             Arc::clone(&options.on_error),
             medium,

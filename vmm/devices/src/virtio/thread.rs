@@ -142,9 +142,10 @@ impl IoThread {
 
     /// Takes a worker back, after the request in hand; none if the thread panicked.
     pub(super) fn let_go(&self, guest: Guest) -> Option<Parts> {
-        guest.stop.store(true, Ordering::Release);
+        let Guest { stop, back } = guest;
+        stop.store(true, Ordering::Release);
         self.shared.want();
-        guest.back.recv().ok()
+        back.recv().ok()
     }
 }
 
