@@ -236,7 +236,7 @@ impl DiskHandle {
     /// # Errors
     /// If the drive is empty or the host does not tell the size.
     pub fn resize(&self) -> Result<u64, DiskChangeError> {
-        self.change_size(Disk::refresh_len)
+        self.change_size(|disk| disk.refresh_len())
     }
 
     /// Makes the disk at least `len_bytes` long, for which its image must be able to grow, and tells
