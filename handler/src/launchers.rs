@@ -1,19 +1,32 @@
 //! The launchers of this node: where they are, what is asked of them, what they tell.
 
+mod adopt;
 mod call;
 mod launcher;
+mod minder;
+mod node;
+mod notify;
+mod outbox;
+mod pipe;
+mod process;
+mod records;
 mod socket;
+mod view;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use proto::domain::Domain;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::DropGuard;
 
+use self::adopt::adopt;
 pub use self::call::CommandError;
 pub use self::launcher::Launcher;
+use self::node::Node;
+use self::records::{Ghost, Records};
 use crate::config::{HostPaths, Patience};
 use crate::key::VmiKey;
 
@@ -86,7 +99,10 @@ pub enum AttachError {
     #[error("find the launcher of {0}: no pod of it serves a command socket yet")]
     NotYet(VmiKey),
     /// More than one pod of the instance serves commands.
-    #[error("find the launcher of {key}: several command sockets: {}", list(sockets))]
+    #[error(
+        "find the launcher of {key}: several command sockets: {}",
+        list(sockets)
+    )]
     Several {
         /// Whose launcher was looked for.
         key: VmiKey,
@@ -160,41 +176,52 @@ pub enum AttachError {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     paths.join(", ")
 }
 
 /// The launchers of this node. Clones are handles of the same; with the last one everything stops.
 #[derive(Clone, Debug)]
 pub struct Launchers {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    paths: HostPaths,
-    launchers: Mutex<HashMap<String, Launcher>>,
-    domains: Mutex<HashMap<String, Arc<Domain>>>,
+    node: Arc<Node>,
+    _stop: Arc<DropGuard>,
 }
 
 impl Launchers {
-    /// Starts to look after launchers, first of all after those on record from before.
+    /// Starts to look after launchers, first of all after those on record from before. What `seen` has no room for
+    /// waits; of states, only the newest.
     ///
     /// # Errors
     ///
     /// Fails when the folder of the records cannot be made or read.
     pub async fn start(
         paths: HostPaths,
-        _patience: Patience,
-        _seen: mpsc::Sender<Seen>,
+        patience: Patience,
+        seen: mpsc::Sender<Seen>,
     ) -> Result<Self, LaunchersError> {
-        Ok(Self {
-            shared: Arc::new(Shared {
-                paths,
-                launchers: Mutex::default(),
-                domains: Mutex::default(),
-            }),
-        })
+        let opened = paths.clone();
+        let read = move || {
+            let read = Records::open(&opened).and_then(|records| Ok((records.ghosts()?, records)));
+            Ok(read)
+        };
+        let (ghosts, records) = on_disk(read)
+            .await
+            .map_err(|error| (paths.private_dir.clone(), error))
+            .flatten()
+            .map_err(|(path, source)| LaunchersError::Records { path, source })?;
+        let node = Arc::new(Node::new(paths, patience, records));
+        let launchers = Self {
+            _stop: Arc::new(node.stop.clone().drop_guard()),
+            node,
+        };
+        launchers.node.deliver(seen);
+        for ghost in ghosts {
+            tokio::spawn(adopt(Arc::clone(&launchers.node), ghost));
+        }
+        Ok(launchers)
     }
 
     /// Returns the launcher of an instance, after it was connected to, remembered and given a socket for
@@ -204,33 +231,54 @@ impl Launchers {
     ///
     /// Fails when there is not exactly one launcher, or it cannot be worked with.
     pub async fn attach(&self, vmi: &VmiIdentity) -> Result<Launcher, AttachError> {
-        self.get(&vmi.key).ok_or_else(|| AttachError::NotYet(vmi.key.clone()))
+        let turn = self.node.turn(&vmi.uid);
+        let _turn = turn.lock().await;
+        if let Some(found) = self.node.known(&vmi.key, &vmi.uid) {
+            return found;
+        }
+        let pod_uid = self.node.find(vmi).await?;
+        let ghost = Ghost {
+            key: vmi.key.clone(),
+            uid: vmi.uid.clone(),
+            pod_uid,
+        };
+        self.node.attach(&ghost).await
     }
 
-    /// Returns the launcher of an instance when it is attached to. It may be lost.
+    /// Returns the launcher of an instance when it was attached to. It may have ended.
     #[must_use]
     pub fn get(&self, key: &VmiKey) -> Option<Launcher> {
-        self.all().into_iter().find(|launcher| launcher.key == *key)
+        self.node.view(key).map(|view| view.launcher.clone())
     }
 
-    /// Returns the domain of an instance as its launcher told last.
+    /// Returns the domain of an instance as its launcher told last, be the launcher there or not.
     #[must_use]
     pub fn domain(&self, key: &VmiKey) -> Option<Arc<Domain>> {
-        let launcher = self.get(key)?;
-        let domains = self.shared.domains.lock().unwrap_or_else(PoisonError::into_inner);
-        domains.get(&launcher.uid).cloned()
+        match self.node.view(key) {
+            Some(view) => view.domain(),
+            None => self.node.last_domain(key),
+        }
     }
 
-    /// Returns every launcher that is attached to.
+    /// Returns every launcher that was attached to and is not forgotten.
     #[must_use]
     pub fn all(&self) -> Vec<Launcher> {
-        let launchers = self.shared.launchers.lock().unwrap_or_else(PoisonError::into_inner);
-        launchers.values().cloned().collect()
+        self.node.launchers()
     }
 
-    /// Forgets the launcher of the instance with this UID: its records, its notify socket, its watch.
+    /// Forgets the launcher of the instance with this UID: its records, its notify socket, its watch, and what it
+    /// told and nobody has read yet.
     pub async fn forget(&self, uid: &str) {
-        let mut launchers = self.shared.launchers.lock().unwrap_or_else(PoisonError::into_inner);
-        launchers.remove(uid);
+        let turn = self.node.turn(uid);
+        let _turn = turn.lock().await;
+        self.node.forget(uid).await;
     }
+}
+
+/// Runs what waits for a disk where nothing else waits for it.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -23,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::call::CommandError;
+use super::records::Ghost;
 use super::socket;
 use crate::config::HostPaths;
 use crate::key::VmiKey;
@@ -33,6 +34,33 @@ pub(super) const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(20);
 /// Time for what waits for the guest's file systems.
 const FREEZE: Duration = Duration::from_secs(60);
+
+const GET_DOMAIN: &str = "GetDomain";
+
+/// What a launcher tells when it is asked for its domain.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It has none.
+    Nothing,
+    /// This one, which is its instance's.
+    Own(Box<Domain>),
+    /// That of the instance that is named here.
+    Foreign(String),
+}
+
+impl Told {
+    /// Returns the domain unless it is another instance's.
+    pub(super) fn own(self, launcher: &Launcher) -> Result<Option<Domain>, CommandError> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Own(domain) => Ok(Some(*domain)),
+            Self::Foreign(found) => {
+                let reason = format!("the domain is that of {found}, not of {}", launcher.key);
+                Err(CommandError::bad(GET_DOMAIN, reason))
+            }
+        }
+    }
+}
 
 /// A launcher that is attached to. Clones share one connection, which is made when it is first needed, and made
 /// anew when it broke.
@@ -71,7 +99,9 @@ impl Line {
         let stream = socket::connect(&socket).await?;
         let peer = stream.peer_cred()?.pid();
         if peer != Some(self.pid) {
-            return Err(io::Error::other("another process listens on the socket now"));
+            return Err(io::Error::other(
+                "another process listens on the socket now",
+            ));
         }
         Ok(stream)
     }
@@ -162,17 +192,32 @@ impl Launcher {
     /// Names a launcher without connecting to it.
     #[must_use]
     pub fn at(paths: &HostPaths, key: VmiKey, uid: &str, pod_uid: &str, pid: i32) -> Self {
-        let line = Line {
-            paths: paths.clone(),
-            pod_uid: pod_uid.to_owned(),
-            pid,
-            ended: CancellationToken::new(),
-            channel: OnceLock::new(),
-        };
-        Self {
+        let ghost = Ghost {
             key,
             uid: uid.to_owned(),
             pod_uid: pod_uid.to_owned(),
+        };
+        Self::new(paths, &ghost, pid, CancellationToken::new())
+    }
+
+    /// Names a launcher, whose commands reach nobody any more once `ended` is cancelled.
+    pub(super) fn new(
+        paths: &HostPaths,
+        ghost: &Ghost,
+        pid: i32,
+        ended: CancellationToken,
+    ) -> Self {
+        let line = Line {
+            paths: paths.clone(),
+            pod_uid: ghost.pod_uid.clone(),
+            pid,
+            ended,
+            channel: OnceLock::new(),
+        };
+        Self {
+            key: ghost.key.clone(),
+            uid: ghost.uid.clone(),
+            pod_uid: ghost.pod_uid.clone(),
             pid,
             line: Arc::new(line),
         }
@@ -182,7 +227,11 @@ impl Launcher {
     /// pod; open it without leaving it.
     #[must_use]
     pub fn root(&self) -> PathBuf {
-        self.line.paths.proc_dir.join(self.pid.to_string()).join("root")
+        self.line
+            .paths
+            .proc_dir
+            .join(self.pid.to_string())
+            .join("root")
     }
 
     /// Returns where an emptyDir volume of the launcher's pod is on the host. What lies below is in the hands of
@@ -273,20 +322,25 @@ impl Launcher {
     ///
     /// Fails when the launcher is not there, or tells of no domain of its own instance.
     pub async fn domain(&self) -> Result<Option<Domain>, CommandError> {
-        let call = "GetDomain";
+        self.tell_domain().await?.own(self)
+    }
+
+    /// Returns the domain that the launcher tells of.
+    pub(super) async fn tell_domain(&self) -> Result<Told, CommandError> {
         let answer = self
-            .call(call, SHORT, |mut client| async move {
+            .call(GET_DOMAIN, SHORT, |mut client| async move {
                 client.get_domain(EmptyRequest {}).await
             })
             .await?;
-        done(call, answer.response)?;
+        done(GET_DOMAIN, answer.response)?;
         let domain = Domain::from_json(answer.domain.as_bytes());
-        let domain = domain.map_err(|error| CommandError::bad(call, error))?;
-        if let Some(found) = domain.as_ref().and_then(|domain| self.foreign(domain)) {
-            let reason = format!("the domain is that of {found}, not of {}", self.key);
-            return Err(CommandError::bad(call, reason));
+        match domain.map_err(|error| CommandError::bad(GET_DOMAIN, error))? {
+            None => Ok(Told::Nothing),
+            Some(domain) => Ok(match self.foreign(&domain) {
+                None => Told::Own(Box::new(domain)),
+                Some(found) => Told::Foreign(found),
+            }),
         }
-        Ok(domain)
     }
 
     /// Returns the machine's counters; `None` when the launcher has none.
@@ -305,8 +359,7 @@ impl Launcher {
         if answer.domain_stats.is_empty() {
             return Ok(None);
         }
-        serde_json::from_str(&answer.domain_stats)
-            .map_err(|error| CommandError::bad(call, error))
+        serde_json::from_str(&answer.domain_stats).map_err(|error| CommandError::bad(call, error))
     }
 
     /// Returns once the launcher has given a sign of life.
@@ -426,6 +479,9 @@ fn done(call: &'static str, response: Option<Response>) -> Result<(), CommandErr
     match response {
         Some(Response { success: true, .. }) => Ok(()),
         Some(Response { message, .. }) => Err(CommandError::refused(call, &message)),
-        None => Err(CommandError::bad(call, "it does not say whether it succeeded")),
+        None => Err(CommandError::bad(
+            call,
+            "it does not say whether it succeeded",
+        )),
     }
 }

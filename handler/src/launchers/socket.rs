@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{SFlag, fstat};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use tokio::net::UnixStream;
 
 use crate::config::HostPaths;
@@ -15,10 +16,14 @@ use crate::config::HostPaths;
 const SOCKETS_VOLUME: &str = "sockets";
 /// The command socket of a launcher that is ready.
 const COMMAND_SOCKET: &str = "launcher-sock";
+/// The file beside it that says that the launcher was given up.
+const UNRESPONSIVE_MARK: &str = "launcher-unresponsive";
 
 /// Returns where a pod's emptyDir volume is on the host, below the folder of the pods.
-fn emptydir(pod_uid: &str, volume: &str) -> PathBuf {
-    [pod_uid, "volumes", "kubernetes.io~empty-dir", volume].iter().collect()
+pub(super) fn emptydir(pod_uid: &str, volume: &str) -> PathBuf {
+    [pod_uid, "volumes", "kubernetes.io~empty-dir", volume]
+        .iter()
+        .collect()
 }
 
 /// Returns where a pod's emptyDir volume is on the host.
@@ -31,8 +36,8 @@ pub(super) fn command_socket(paths: &HostPaths, pod_uid: &str) -> PathBuf {
     emptydir_on_host(paths, pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET)
 }
 
-/// Whether the text can be the UID of a pod: one component of a path and nothing else.
-pub(super) fn is_pod_uid(text: &str) -> bool {
+/// Whether the text can be a UID: one component of a path and nothing else.
+pub(super) fn is_uid(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=128).contains(&text.len()) && text.bytes().all(is_fine)
 }
@@ -47,10 +52,11 @@ pub(super) fn open_beneath(folder: &Path, path: &Path, flags: OFlag) -> io::Resu
 }
 
 /// Names the command socket of a pod; `None` when there is none.
-pub(super) fn open_command_socket(
-    paths: &HostPaths,
-    pod_uid: &str,
-) -> io::Result<Option<OwnedFd>> {
+pub(super) fn open_command_socket(paths: &HostPaths, pod_uid: &str) -> io::Result<Option<OwnedFd>> {
+    if !is_uid(pod_uid) {
+        let message = "the pod's uid is no name for a folder";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     let path = emptydir(pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET);
     match open_beneath(&paths.pods_dir, &path, OFlag::empty()) {
         Ok(socket) => is_socket(&socket)
@@ -71,4 +77,26 @@ pub(super) fn is_socket(file: &OwnedFd) -> bool {
 pub(super) async fn connect(socket: &OwnedFd) -> io::Result<UnixStream> {
     // This path is short whatever the socket's own is.
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+}
+
+/// Whether the launcher of a pod was given up before.
+pub(super) fn is_unresponsive(paths: &HostPaths, pod_uid: &str) -> bool {
+    let path = emptydir(pod_uid, SOCKETS_VOLUME).join(UNRESPONSIVE_MARK);
+    open_beneath(&paths.pods_dir, &path, OFlag::empty()).is_ok()
+}
+
+/// Marks the launcher of a pod as given up.
+pub(super) fn mark_unresponsive(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
+    let folder = emptydir(pod_uid, SOCKETS_VOLUME);
+    let folder = open_beneath(&paths.pods_dir, &folder, OFlag::O_DIRECTORY)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    match openat(
+        &folder,
+        UNRESPONSIVE_MARK,
+        flags,
+        Mode::from_bits_truncate(0o644),
+    ) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
