@@ -272,7 +272,39 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{StateDir, StateDirError};
+    use super::{Layout, StateDir, StateDirError};
+    use crate::pod::PodPaths;
+
+    #[test]
+    fn a_pod_has_its_consoles_where_the_node_agent_looks() {
+        let (mut vmi, paths) = (api::Vmi::default(), PodPaths::default());
+        vmi.metadata.uid = "1-2".to_owned();
+        let layout = Layout::in_pod(&paths, &vmi);
+        assert_eq!(layout.serial_socket(), paths.serial_socket("1-2"));
+        assert_eq!(
+            layout.agent_socket().parent(),
+            Some(&*paths.console_dir("1-2"))
+        );
+    }
+
+    #[test]
+    fn a_pod_keeps_what_is_not_its_launchers() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PodPaths {
+            private_dir: dir.path().join("private"),
+            ..PodPaths::default()
+        };
+        let mut state = StateDir::in_pod(&paths);
+        let (claimed, kept) = (paths.private_dir.join("a"), paths.private_dir.join("b"));
+        state.claim(&claimed).unwrap();
+        // A second attempt claims it again, and it goes once.
+        state.claim(&claimed).unwrap();
+        for path in [&claimed, &kept] {
+            fs::write(path, b"new").unwrap();
+        }
+        drop(state);
+        assert!(!claimed.exists() && kept.exists());
+    }
 
     #[test]
     fn a_private_folder_goes_with_its_owner() {

@@ -60,11 +60,6 @@ fn pool_size(domain: &DomainSpec) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::needless_pass_by_value,
-        reason = "json! literals read best as arguments"
-    )]
-
     use api::domain::DomainSpec;
     use serde_json::{Value, json};
 

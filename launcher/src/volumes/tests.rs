@@ -1,8 +1,3 @@
-#![expect(
-    clippy::needless_pass_by_value,
-    reason = "json! literals read best as arguments"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
