@@ -178,6 +178,11 @@ impl Agent {
         self.tell(Order::Reset);
     }
 
+    /// Tells that a program in the guest has opened or closed the port. An agent is found and missed without it, but later.
+    pub fn port_opened(&self, open: bool) {
+        self.tell(Order::PortOpened(open));
+    }
+
     /// Tells whether the machine is paused; a paused guest is not asked and not taken for gone.
     pub fn set_paused(&self, paused: bool) {
         self.tell(Order::Paused(paused));

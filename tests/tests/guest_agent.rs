@@ -19,7 +19,9 @@ use vmm::config::{
     Accel, BootSource, ConsolePortConfig, CpuConfig, DiskBus, DiskConfig, DiskKind, DiskSource,
     ErrorPolicy, IoMode, MachineConfig, MemoryConfig, SmbiosConfig,
 };
-use vmm::machine::{ConsoleOut, Discard, Machine, MachineEnd, MachineHandle, MachineIo};
+use vmm::machine::{
+    ConsoleOut, Discard, Machine, MachineEnd, MachineEvent, MachineHandle, MachineIo,
+};
 
 /// Time for what an agent does at once, on a slow CPU.
 const SOON: Duration = Duration::from_secs(60);
@@ -115,7 +117,7 @@ fn disk_config(path: std::path::PathBuf) -> DiskConfig {
         queues: 1,
         logical_block_bytes: 512,
         physical_block_bytes: 512,
-        cache: CacheMode::WriteBack,
+        cache: CacheMode::Writeback,
         io: IoMode::Threads,
         discard: true,
         error_policy: ErrorPolicy::Report,
@@ -154,14 +156,20 @@ fn the_agent_tells_of_its_guest_and_runs_programs_and_shuts_down() {
     let report = scene.until(is_complete);
     assert!(report.version.is_some() && report.offers("guest-exec"));
     let os = report.os.unwrap();
-    assert_eq!((os.id.as_str(), os.machine.as_str()), ("ferrovirt-demo", "x86_64"));
+    assert_eq!(
+        (os.id.as_str(), os.machine.as_str()),
+        ("ferrovirt-demo", "x86_64")
+    );
     assert_eq!(report.hostname.as_deref(), Some("ferrovirt"));
     assert_eq!(report.timezone.unwrap().offset_secs, 0);
     assert_eq!(report.vcpus_online, Some(1));
     assert_eq!(report.interfaces[0].name, "lo");
     assert_eq!(report.interfaces[0].addresses[0].ip, "127.0.0.1");
     let filesystem = &report.filesystems[0];
-    assert_eq!((filesystem.mountpoint.as_str(), filesystem.kind.as_str()), ("/mnt/disk", "ext4"));
+    assert_eq!(
+        (filesystem.mountpoint.as_str(), filesystem.kind.as_str()),
+        ("/mnt/disk", "ext4")
+    );
     assert_eq!(filesystem.disks[0].bus, "virtio");
 
     scene.agent.ping(SOON).unwrap();
@@ -174,13 +182,29 @@ fn the_agent_tells_of_its_guest_and_runs_programs_and_shuts_down() {
     };
     assert_eq!(outcome, expected);
     assert_eq!(scene.run("kill -KILL $$").exit_code, 128 + 9);
-    assert_eq!(scene.run("head -c 1000000 /dev/zero").stdout.len(), 1_000_000);
+    assert_eq!(
+        scene.run("head -c 1000000 /dev/zero").stdout.len(),
+        1_000_000
+    );
     let absent = scene.agent.exec("/no/such/program", &[], SOON);
     assert!(matches!(absent, Err(AgentError::Refused { .. })));
-    let slow = scene.agent.exec("/bin/sleep", &["100".to_owned()], Duration::from_millis(300));
+    let slow = scene.agent.exec(
+        "/bin/sleep",
+        &["100".to_owned()],
+        Duration::from_millis(300),
+    );
     assert!(matches!(slow, Err(AgentError::Timeout { .. })));
-    scene.agent.add_ssh_keys("root", &["ssh-ed25519 AAAA me".to_owned()], true).unwrap();
-    assert_eq!(scene.run("cat /root/.ssh/authorized_keys").stdout.trim_ascii(), b"ssh-ed25519 AAAA me");
+    scene
+        .agent
+        .add_ssh_keys("root", &["ssh-ed25519 AAAA me".to_owned()], true)
+        .unwrap();
+    assert_eq!(
+        scene
+            .run("cat /root/.ssh/authorized_keys")
+            .stdout
+            .trim_ascii(),
+        b"ssh-ed25519 AAAA me"
+    );
 
     scene.agent.shutdown(Mode::PowerDown).unwrap();
     assert_eq!(scene.machine.wait(), MachineEnd::PoweredOff);
@@ -193,14 +217,31 @@ fn the_agent_freezes_file_systems_and_comes_back_after_a_reboot() {
     assert_eq!(scene.agent.freeze(Some(SOON)).unwrap(), 1);
     assert_eq!(scene.agent.freeze_status().unwrap(), FreezeStatus::Frozen);
     let refused = scene.agent.exec("/bin/true", &[], SOON);
-    assert!(matches!(refused, Err(AgentError::Refused { .. })), "nothing runs in a frozen guest");
+    assert!(
+        matches!(refused, Err(AgentError::Refused { .. })),
+        "nothing runs in a frozen guest"
+    );
+    scene.until(|report| report.fs_freeze == Some(FreezeStatus::Frozen));
     assert_eq!(scene.agent.thaw().unwrap(), 1);
-    assert_eq!(scene.agent.freeze(Some(Duration::from_millis(200))).unwrap(), 1);
+    scene.until(|report| report.fs_freeze == Some(FreezeStatus::Thawed));
+    assert_eq!(
+        scene
+            .agent
+            .freeze(Some(Duration::from_millis(200)))
+            .unwrap(),
+        1
+    );
     scene.until(|report| report.fs_freeze == Some(FreezeStatus::Frozen));
     scene.until(|report| report.fs_freeze == Some(FreezeStatus::Thawed));
-    assert_eq!(scene.run("echo x >/mnt/disk/x && cat /mnt/disk/x").stdout, b"x\n");
+    assert_eq!(
+        scene.run("echo x >/mnt/disk/x && cat /mnt/disk/x").stdout,
+        b"x\n"
+    );
 
+    let events = scene.machine.events();
     scene.agent.shutdown(Mode::Reboot).unwrap();
+    while !matches!(events.recv_timeout(SOON).unwrap(), MachineEvent::Reset(_)) {}
+    scene.agent.guest_reset();
     scene.until(|report| !report.connected);
     scene.until(|report| report.connected);
     assert_eq!(scene.run("cat /mnt/disk/x").stdout, b"x\n");

@@ -36,6 +36,7 @@ pub(super) enum Order {
     },
     Thawed,
     Reset,
+    PortOpened(bool),
     Paused(bool),
     Stop,
 }
@@ -137,6 +138,7 @@ impl Session {
                 Ok(Order::Frozen { thaw_at }) => self.note_freeze(FreezeStatus::Frozen, thaw_at),
                 Ok(Order::Thawed) => self.note_freeze(FreezeStatus::Thawed, None),
                 Ok(Order::Reset) => self.forget_guest(),
+                Ok(Order::PortOpened(open)) => self.port_opened(open),
                 Ok(Order::Paused(paused)) => self.pause(paused),
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return Turn::Stop,
                 Err(TryRecvError::Empty) => return Turn::Go,
@@ -162,8 +164,17 @@ impl Session {
 
     fn forget_guest(&mut self) {
         self.thaw_at = None;
-        self.ended();
-        self.link.start_over(Instant::now());
+        self.port_opened(false);
+    }
+
+    /// A port that opens shows an agent that has answered already, or one that shall be asked now.
+    fn port_opened(&mut self, open: bool) {
+        if !open {
+            self.ended();
+        }
+        if !open || !self.link.is_ready() {
+            self.link.start_over(Instant::now());
+        }
     }
 
     fn pause(&mut self, paused: bool) {

@@ -352,6 +352,19 @@ fn a_guest_that_was_reset_is_asked_everything_anew() {
 }
 
 #[test]
+fn an_agent_that_closes_its_port_is_gone_until_it_opens_it() {
+    let scene = scene(|_, _| None).known();
+    scene.agent.port_opened(true);
+    scene.agent.ping(SOON).unwrap();
+    scene.agent.port_opened(false);
+    scene.until(|report| !report.connected);
+    scene.until(|report| report.connected);
+    let asked = scene.asked.try_iter();
+    let syncs = asked.filter(|(command, _)| command == "guest-sync-delimited");
+    assert_eq!(syncs.count(), 2, "none for the port that was open already");
+}
+
+#[test]
 fn a_paused_guest_is_not_taken_for_gone() {
     let mut pings = 0;
     let scene = scene(move |command, _| {
