@@ -3,6 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
+pub mod controller;
 pub mod key;
 pub mod launchers;
+pub mod plan;
+pub mod run;
+pub mod status;
+pub mod store;

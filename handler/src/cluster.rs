@@ -1,0 +1,80 @@
+//! The API server: the client, what is watched, what is written.
+
+mod events;
+mod instances;
+mod kubevirt;
+mod pace;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+
+pub use events::{Event, Recorder};
+pub use instances::{InstanceApi, WriteError, watch as watch_instances};
+pub use kubevirt::{ClusterConfiguration, watch as watch_kubevirt};
+use pace::Pace;
+
+/// Time for a connection to the API server.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Objects that one answer to a list has at most.
+const PAGE_SIZE: u32 = 100;
+
+/// Why there is no client of the API server.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The file of `--kubeconfig` is of no use.
+    #[error("--kubeconfig: read {}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// Neither a pod's service account nor a configuration of the user's was found.
+    #[error(
+        "find the API server: there is neither a service account nor a kubeconfig; give --kubeconfig"
+    )]
+    Nowhere(#[source] Box<kube::config::InferConfigError>),
+    /// The client cannot be made.
+    #[error("make the client of the API server")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// Returns a client of the API server: of the kubeconfig's, or of the cluster that this process runs in.
+///
+/// # Errors
+///
+/// Fails when the file is of no use, or there is no cluster around.
+pub async fn client(kubeconfig: Option<&PathBuf>) -> Result<Client, ClusterError> {
+    let mut config = match kubeconfig {
+        Some(path) => from_file(path).await?,
+        None => {
+            let inferred = Config::infer().await;
+            inferred.map_err(|error| ClusterError::Nowhere(Box::new(error)))?
+        }
+    };
+    config.connect_timeout = Some(CONNECT);
+    let builder = kube::client::ClientBuilder::try_from(config);
+    let builder = builder.map_err(|error| ClusterError::Client(Box::new(error)))?;
+    Ok(builder.with_layer(&Pace::default()).build())
+}
+
+async fn from_file(path: &PathBuf) -> Result<Config, ClusterError> {
+    let wrong = |source| ClusterError::Kubeconfig {
+        path: path.clone(),
+        source: Box::new(source),
+    };
+    let file = Kubeconfig::read_from(path).map_err(wrong)?;
+    let options = KubeConfigOptions::default();
+    Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(wrong)
+}
+
+/// Returns how a kind of KubeVirt's is addressed.
+fn resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("kubevirt.io", "v1", kind), plural)
+}

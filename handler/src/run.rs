@@ -1,0 +1,155 @@
+//! Puts the parts together: launchers, the API server, the controller, the servers, the signs of life.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::cli::Accel;
+use crate::cluster::{
+    self, ClusterConfiguration, ClusterError, InstanceApi, Recorder, watch_instances,
+    watch_kubevirt,
+};
+use crate::config::{HostPaths, Patience};
+use crate::controller::{self, Parts, Queue};
+use crate::launchers::{Launchers, LaunchersError};
+use crate::status::Emulation;
+use crate::store::VmiStore;
+
+/// Reports of launchers that may wait for the controller.
+const SEEN_MAX: usize = 256;
+/// Time that the cluster's configuration is awaited before machines are started without it.
+const CONFIGURATION: Duration = Duration::from_secs(5);
+
+/// What the handler runs with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of this node.
+    pub node: String,
+    /// Address of this pod.
+    pub pod_ip: Option<IpAddr>,
+    /// Configuration of the API server's client.
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the installation.
+    pub install_namespace: String,
+    /// Address to listen on.
+    pub listen: IpAddr,
+    /// Port of metrics and health.
+    pub metrics_port: u16,
+    /// Port of consoles and lifecycle requests.
+    pub console_port: u16,
+    /// Port of machines' statistics.
+    pub vmstats_port: u16,
+    /// Requests for metrics that are served at once.
+    pub metric_requests_max: usize,
+    /// Certificate of the servers.
+    pub certificate: PathBuf,
+    /// Key of the servers.
+    pub key: PathBuf,
+    /// Certificates that clients must have theirs from.
+    pub client_ca: Option<PathBuf>,
+    /// Folders of the host.
+    pub paths: HostPaths,
+    /// How patient the handler is.
+    pub patience: Patience,
+    /// Time to end when asked to.
+    pub graceful_shutdown: Duration,
+    /// What runs the processors of machines.
+    pub accel: Accel,
+}
+
+/// Why the handler cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// Signals cannot be caught.
+    #[error("listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// There is no API server to ask.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Launchers cannot be looked after.
+    #[error("look after launchers")]
+    Launchers(#[source] LaunchersError),
+}
+
+/// Runs the handler until it is told to end by SIGTERM or SIGINT. Machines run on.
+///
+/// # Errors
+///
+/// Fails when it cannot start.
+pub async fn run(options: Options) -> Result<(), HandlerError> {
+    let stop = stop_on_signals()?;
+    install_cryptography();
+    let client = cluster::client(options.kubeconfig.as_ref()).await?;
+    let (tell, seen) = mpsc::channel(SEEN_MAX);
+    let launchers = Launchers::start(options.paths.clone(), options.patience, tell);
+    let launchers = launchers.await.map_err(HandlerError::Launchers)?;
+    let (store, queue) = (VmiStore::default(), Queue::default());
+    let (tell_configuration, mut configuration) = watch::channel(ClusterConfiguration::default());
+    let mut tasks = JoinSet::new();
+    let of_node = options.node.clone();
+    tasks.spawn(watch_instances(
+        client.clone(),
+        of_node,
+        store.clone(),
+        queue.clone(),
+    ));
+    tasks.spawn(watch_kubevirt(client.clone(), tell_configuration));
+    info!(
+        node = options.node,
+        version = env!("CARGO_PKG_VERSION"),
+        "virt-handler starts"
+    );
+    let known = configuration.wait_for(|configuration| configuration.is_known);
+    if timeout(CONFIGURATION, known).await.is_err() {
+        warn!("the KubeVirt object is not to be had; going on with defaults");
+    }
+    let parts = Parts {
+        node: options.node.clone(),
+        paths: options.paths.clone(),
+        patience: options.patience,
+        store,
+        queue,
+        launchers,
+        instances: InstanceApi::new(client.clone()),
+        recorder: Recorder::start(client, options.node.clone()),
+        cluster: configuration,
+        emulation: emulation(&options),
+    };
+    controller::run(parts, seen, stop).await;
+    tasks.shutdown().await;
+    info!("virt-handler ends; machines run on");
+    Ok(())
+}
+
+/// Returns a token that is cancelled by the first signal to end.
+fn stop_on_signals() -> Result<CancellationToken, HandlerError> {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(HandlerError::Signals)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(stop)
+}
+
+/// Says which cryptography TLS uses; a second call in one process changes nothing.
+fn install_cryptography() {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn emulation(options: &Options) -> Emulation {
+    Emulation {
+        is_requested: options.accel == Accel::Soft,
+        measured: None,
+    }
+}
