@@ -2,6 +2,7 @@
 
 pub mod map;
 mod notify;
+mod ports;
 mod virtio;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use devices::virtio::{DiskHandle, ScsiError, VirtioPciError};
 use devices::{ConsoleOut, PlatformSink};
 
 use self::notify::Notified;
+pub(crate) use self::ports::OnPort;
 pub(crate) use self::virtio::open_medium;
 use crate::config::{BootSource, MachineConfig};
 use crate::hv::{self, HvError, Vm};
@@ -79,6 +81,7 @@ pub(crate) struct BoardSetup<'a> {
     pub(crate) debug_out: Box<dyn ConsoleOut>,
     pub(crate) on_disk_error: OnDiskError,
     pub(crate) on_eject: OnEject,
+    pub(crate) on_port: OnPort,
 }
 
 /// Progress codes are for benchmarks; nobody listens on a machine in use.
@@ -104,6 +107,7 @@ impl Board {
             msi: setup.vm.msi_sink(),
             on_disk_error: setup.on_disk_error,
             on_eject: setup.on_eject,
+            on_port: setup.on_port,
         };
         let chipset = Chipset::new(ChipsetConfig {
             clock: Arc::clone(&setup.clock) as Arc<dyn Clock>,

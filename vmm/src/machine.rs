@@ -43,7 +43,7 @@ use self::stats::Meter;
 pub use self::stats::{DiskStats, MachineStats, MemoryStats, VcpuStats};
 use self::vcpu_thread::VcpuThread;
 use crate::acpi;
-use crate::board::{Board, BoardError, BoardSetup, map, open_medium};
+use crate::board::{Board, BoardError, BoardSetup, OnPort, map, open_medium};
 use crate::boot::{self, BootError};
 use crate::config::{BootSource, ConfigError, DiskConfig, DiskKind, DiskSource, MachineConfig};
 use crate::error_chain;
@@ -133,8 +133,8 @@ enum Command {
     Platform(PlatformEvent),
     Disk(DiskEvent),
     Ejected(String),
-    /// Something is in [`Orders::stopped_disks`].
-    LookAtDisks,
+    /// Something is in [`Orders`].
+    LookAtOrders,
     Exit(u32, Result<hv::VcpuExit, HvError>),
 }
 
@@ -144,6 +144,8 @@ struct Orders {
     reset_on_power_off: AtomicBool,
     /// Requests that wait for a pause; a disk adds one for each of its queues before it is paused.
     stopped_disks: Mutex<Vec<DiskEvent>>,
+    /// Ports that were opened or closed, each once, with its present state.
+    changed_ports: Mutex<Vec<(String, bool)>>,
 }
 
 impl Orders {
@@ -155,6 +157,22 @@ impl Orders {
         self.stopped_disks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed_ports(&self) -> MutexGuard<'_, Vec<(String, bool)>> {
+        self.changed_ports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn port_changed(&self, name: &str, open: bool) {
+        let mut changed = self.changed_ports();
+        changed.retain(|(other, _)| other != name);
+        changed.push((name.to_owned(), open));
+    }
+
+    fn take_changed_ports(&self) -> Vec<(String, bool)> {
+        std::mem::take(&mut *self.changed_ports())
     }
 
     fn take_stopped_disks(&self) -> Vec<DiskEvent> {
@@ -226,6 +244,7 @@ impl Machine {
             debug_out: io.debug_out,
             on_disk_error: on_disk_error(commands.clone(), Arc::clone(&orders)),
             on_eject: on_eject(commands.clone()),
+            on_port: on_port(commands.clone(), Arc::clone(&orders)),
         })?;
         if let Some(room) = io.serial_room {
             board.serial().connect_room(room);
@@ -259,7 +278,7 @@ fn on_disk_error(commands: SyncSender<Command>, orders: Arc<Orders>) -> OnDiskEr
         if event.stopped {
             orders.stopped_disks().push(event);
             // An owner with too many commands looks after the next of them.
-            drop(commands.try_send(Command::LookAtDisks));
+            drop(commands.try_send(Command::LookAtOrders));
         } else {
             send_or_drop(&commands, Command::Disk(event));
         }
@@ -268,6 +287,14 @@ fn on_disk_error(commands: SyncSender<Command>, orders: Arc<Orders>) -> OnDiskEr
 
 fn on_eject(commands: SyncSender<Command>) -> OnEject {
     Arc::new(move |disk| send_or_drop(&commands, Command::Ejected(disk.to_owned())))
+}
+
+fn on_port(commands: SyncSender<Command>, orders: Arc<Orders>) -> OnPort {
+    Arc::new(move |name, open| {
+        orders.port_changed(name, open);
+        // An owner with too many commands looks after the next of them.
+        drop(commands.try_send(Command::LookAtOrders));
+    })
 }
 
 fn start_vcpus(

@@ -16,6 +16,7 @@ use devices::virtio::{
 use devices::{GuestMemory, MsiSink};
 
 use super::BoardError;
+use super::ports::{OnPort, WatchedConsole};
 use crate::config::{DiskBus, DiskConfig, DiskKind, DiskSource, ErrorPolicy, MachineConfig};
 
 const SLOT_RNG: u8 = 1;
@@ -32,6 +33,7 @@ pub(super) struct VirtioSetup<'a> {
     pub(super) msi: Arc<dyn MsiSink>,
     pub(super) on_disk_error: OnDiskError,
     pub(super) on_eject: OnEject,
+    pub(super) on_port: OnPort,
 }
 
 /// The virtio devices of a machine.
@@ -60,7 +62,10 @@ pub(super) fn build(setup: &VirtioSetup<'_>, lpc: &Arc<Lpc>) -> Result<VirtioDev
         add(SLOT_RNG, "rng", Arc::new(Rng))?;
     }
     if !setup.config.console_ports.is_empty() {
-        let console = Console::new(None, &ports(setup.config))?;
+        let ports = ports(setup.config);
+        let console = Console::new(None, &ports)?;
+        let names = ports.into_iter().map(|port| port.name).collect();
+        let console = WatchedConsole::new(console, names, Arc::clone(&setup.on_port));
         add(SLOT_CONSOLE, "console", Arc::new(console))?;
     }
     let threads = io_threads(setup.config)?;

@@ -133,6 +133,7 @@ impl Owner {
                 break end;
             }
             self.stop_for_disks();
+            self.report_ports();
         };
         match &end {
             MachineEnd::PoweredOff => self.events.report(MachineEvent::PoweredOff),
@@ -171,7 +172,7 @@ impl Owner {
             Command::Platform(event) => return self.serve_platform(event),
             Command::Disk(event) => self.events.report(MachineEvent::DiskError(event)),
             Command::Ejected(disk) => self.events.report(MachineEvent::MediumEjected { disk }),
-            Command::LookAtDisks => {}
+            Command::LookAtOrders => {}
             Command::Exit(vcpu, exit) => return self.serve_exit(vcpu, exit),
         }
         None
@@ -260,6 +261,12 @@ impl Owner {
                 reason: event.error,
             });
             self.pause();
+        }
+    }
+
+    fn report_ports(&self) {
+        for (name, open) in self.orders.take_changed_ports() {
+            self.events.report(MachineEvent::PortOpened { name, open });
         }
     }
 
