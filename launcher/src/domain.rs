@@ -9,6 +9,10 @@
 //! publishes is read without waiting for it. A machine that has ended is never started again.
 
 mod build;
+mod change;
+mod credentials;
+mod dump;
+mod metrics;
 mod owner;
 mod state;
 mod view;
@@ -32,7 +36,7 @@ use crate::agent::{Agent, Intervals};
 use crate::convert::Environment;
 use crate::pod::{PodError, PodPaths};
 use crate::state_dir::StateDirError;
-use crate::volumes::VolumeError;
+use crate::volumes::{Place, VolumeError};
 
 /// Tasks that wait for the owner: many times what one node agent asks at once.
 const TASKS_MAX: usize = 64;
@@ -50,6 +54,16 @@ pub struct Setup {
     pub environment: Environment,
     /// How often the guest agent is asked.
     pub intervals: Intervals,
+}
+
+impl Setup {
+    /// Where volumes are found.
+    fn place(&self) -> Place {
+        Place::Pod {
+            paths: self.paths.clone(),
+            image_volume: self.image_volume,
+        }
+    }
 }
 
 /// A machine as it is wanted.

@@ -22,6 +22,7 @@ use vmm::config::DiskSource;
 use crate::images::ImageError;
 use crate::state_dir::StateDirError;
 
+pub(crate) use access::{credential_files, keys};
 pub use cloud_init::{CloudInit, CloudInitKind, Data};
 pub use metrics::{
     METRICS_DISK_BYTES, Metric, MetricValue, Subject, create_metrics_disk, host_metrics,

@@ -8,7 +8,7 @@ use super::{DomainError, Setup, Wish};
 use crate::convert::{Converted, Environment, checked, convert};
 use crate::state_dir::{Layout, StateDir};
 use crate::support::Remarks;
-use crate::volumes::{Place, plan_kernel, plan_volumes, prepare};
+use crate::volumes::{VolumePlan, plan_kernel, plan_volumes, prepare};
 
 /// A machine that can be started.
 pub(super) struct Built {
@@ -20,6 +20,8 @@ pub(super) struct Built {
     pub(super) files: StateDir,
     /// Where they lie.
     pub(super) layout: Layout,
+    /// What was planned for each disk's volume.
+    pub(super) plans: Vec<VolumePlan>,
     /// What is to be said about fields of the instance.
     pub(super) remarks: Remarks,
 }
@@ -32,10 +34,7 @@ pub(super) struct Built {
 pub(super) fn build(wish: &Wish, setup: &Setup) -> Result<Built, DomainError> {
     let vmi = checked(&wish.vmi).map_err(DomainError::Fields)?;
     setup.paths.make_console_dir(&vmi.metadata.uid)?;
-    let place = Place::Pod {
-        paths: setup.paths.clone(),
-        image_volume: setup.image_volume,
-    };
+    let place = setup.place();
     let one = |error: FieldError| DomainError::Fields(vec![error]);
     let plans = plan_volumes(&vmi, &place).map_err(one)?;
     let mut files = StateDir::in_pod(&setup.paths);
@@ -59,6 +58,7 @@ pub(super) fn build(wish: &Wish, setup: &Setup) -> Result<Built, DomainError> {
         config,
         files,
         layout,
+        plans,
         remarks,
     })
 }

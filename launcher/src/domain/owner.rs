@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use api::{FieldError, FieldPath, Vmi};
+use api::{FieldError, Vmi};
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle};
+use vmm::probe::Backend;
 
-use super::build::{self, Built};
-use super::state::{Activity, Dump, Ended, Facts, Paused};
-use super::{DomainError, Published, Setup, Shared, Task, Warning, Wish, rfc3339, view};
+use super::state::{Activity, Ended, Facts, Paused};
+use super::{
+    DomainError, Published, Setup, Shared, Task, Warning, Wish, build, credentials, metrics,
+    rfc3339, view,
+};
 use crate::agent::{Agent, AgentReport, Mode};
 use crate::console::{Console, ConsoleSocket, GuestEnd};
 use crate::state_dir::StateDir;
 use crate::support::Remarks;
+use crate::volumes::VolumePlan;
 
 /// Reason of the event for a field that does nothing.
 const NOT_HONOURED: &str = "FieldNotHonoured";
@@ -29,34 +33,36 @@ const IO_ERROR: &str = "IOerror";
 
 /// Owns the domain.
 pub(super) struct Owner {
-    setup: Setup,
+    pub(super) setup: Setup,
     /// For those who have news for the owner.
-    tasks: SyncSender<Task>,
+    pub(super) tasks: SyncSender<Task>,
     publisher: watch::Sender<Published>,
     warnings: mpsc::Sender<Warning>,
     shared: Arc<Shared>,
     /// `None` until a machine has started.
-    facts: Option<Facts>,
+    pub(super) facts: Option<Facts>,
     /// `None` before the start and after the end.
-    running: Option<Running>,
+    pub(super) running: Option<Running>,
     /// Whether the pod is to end, known before there is a machine.
     marked_for_shutdown: bool,
 }
 
 /// A machine with what belongs to it.
-struct Running {
-    machine: MachineHandle,
+pub(super) struct Running {
+    pub(super) machine: MachineHandle,
     console: Console,
     agent: Option<Agent>,
-    /// Held for the removal of its files.
-    _files: StateDir,
+    /// Those that are registered go with it.
+    pub(super) files: StateDir,
+    /// What its disks' volumes are.
+    pub(super) plans: Vec<VolumePlan>,
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     rfc3339(jiff::Timestamp::now())
 }
 
-fn refused(what: &'static str) -> impl FnOnce(MachineError) -> DomainError {
+pub(super) fn refused(what: &'static str) -> impl FnOnce(MachineError) -> DomainError {
     move |source| DomainError::Machine {
         what,
         source: Box::new(source),
@@ -84,7 +90,7 @@ impl Owner {
     }
 
     /// Lets everyone see the facts as they are.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let Some(facts) = &self.facts else { return };
         let agent = self.running.as_ref().and_then(|it| it.agent.as_ref());
         let report = agent.map(Agent::report).unwrap_or_default();
@@ -115,7 +121,7 @@ impl Owner {
         }
     }
 
-    fn machine(&self) -> Result<&Running, DomainError> {
+    pub(super) fn machine(&self) -> Result<&Running, DomainError> {
         self.running.as_ref().ok_or(DomainError::NoMachine)
     }
 
@@ -134,47 +140,81 @@ impl Owner {
             tracing::info!("machine goes on after an I/O error");
             self.go_on()?;
         }
-        Ok(())
+        self.change(&wish.vmi)
     }
 
     fn start(&mut self, wish: &Wish) -> Result<(), DomainError> {
-        let Built {
-            vmi,
-            config,
-            mut files,
-            layout,
-            remarks,
-        } = build::build(wish, &self.setup)?;
+        let mut built = build::build(wish, &self.setup)?;
         let console = Console::new();
         let closing = CloseOnDrop(Some(console.clone()));
-        self.connect(&vmi, wish.log_console, &console, &mut files)?;
+        self.connect(&built.vmi, wish.log_console, &console, &mut built.files)?;
         let (guest, io) = GuestEnd::new(&console);
-        let mut facts = Facts::new(vmi, &config);
+        let mut facts = Facts::new(wish, built.vmi, &built.config);
         facts.marked_for_shutdown = self.marked_for_shutdown;
-        let machine = Machine::start(config, io).map_err(refused("start the machine"))?;
+        let machine = Machine::start(built.config, io).map_err(refused("start the machine"))?;
+        let attended = guest.pump_input(&machine).map_err(DomainError::from);
+        if let Err(error) = attended.and_then(|()| self.watch(&machine)) {
+            // A thread that has started already would keep the machine.
+            drop(machine.kill());
+            return Err(error);
+        }
         let backend = machine.backend();
         tracing::info!(backend = %backend.backend, reason = backend.reason, "machine runs");
-        facts.is_kvm = backend.backend == vmm::probe::Backend::Kvm;
-        guest.pump_input(&machine)?;
-        self.watch(&machine)?;
-        files.started();
-        let agent = self.start_agent(layout.agent_socket());
-        if let (Some(agent), Activity::Paused(_)) = (&agent, facts.activity) {
-            agent.set_paused(true);
-        }
-        *self.shared.machine() = Some(machine.clone());
-        *self.shared.agent() = agent.clone();
-        self.running = Some(Running {
+        facts.is_kvm = backend.backend == Backend::Kvm;
+        built.files.started();
+        closing.keep();
+        let agent = self.start_agent(built.layout.agent_socket());
+        let running = Running {
             machine,
             console,
             agent,
-            _files: files,
-        });
-        closing.keep();
-        self.report(&facts.vmi, &remarks);
+            files: built.files,
+            plans: built.plans,
+        };
+        self.serve_guest(&running, &facts);
+        self.report(&facts.vmi, &built.remarks);
+        *self.shared.machine() = Some(running.machine.clone());
+        *self.shared.agent() = running.agent.clone();
+        self.running = Some(running);
         self.facts = Some(facts);
         self.publish();
         Ok(())
+    }
+
+    /// Starts what a guest gets beside its machine; it runs without, too.
+    fn serve_guest(&self, running: &Running, facts: &Facts) {
+        let Running {
+            machine,
+            agent,
+            plans,
+            ..
+        } = running;
+        let started = metrics::keep_up(machine, plans);
+        if let Err(error) = started {
+            tracing::warn!(%error, "guest gets no metrics");
+        }
+        let Some(agent) = agent else { return };
+        if let Activity::Paused(_) = facts.activity {
+            agent.set_paused(true);
+        }
+        let started = credentials::keep_up(machine, agent, &facts.vmi, self.setup.place(), {
+            let tasks = self.tasks.clone();
+            move |outcome| {
+                let task = move |owner: &mut Self| owner.credentials_went(outcome);
+                // The owner ends with the process.
+                drop(tasks.send(Box::new(task)));
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "guest gets no credentials by its agent");
+        }
+    }
+
+    fn credentials_went(&mut self, outcome: Result<(), String>) {
+        if let Some(facts) = &mut self.facts {
+            facts.credentials = Some(outcome);
+            self.publish();
+        }
     }
 
     /// Makes the console's socket and log.
@@ -241,7 +281,9 @@ impl Owner {
     }
 
     fn happened(&mut self, event: MachineEvent) {
-        let Some(facts) = &mut self.facts else { return };
+        let Some(facts) = self.facts.as_mut().filter(|_| self.running.is_some()) else {
+            return;
+        };
         let warning = match event {
             MachineEvent::Reset(_) | MachineEvent::TripleFault { .. } => {
                 if let Some(agent) = self.running.as_ref().and_then(|it| it.agent.as_ref()) {
@@ -407,81 +449,6 @@ impl Owner {
         if let Some(facts) = &mut self.facts {
             facts.marked_for_shutdown = true;
             self.publish();
-        }
-        Ok(())
-    }
-
-    pub(super) fn dump_memory(&mut self, path: PathBuf) -> Result<(), DomainError> {
-        let machine = self.machine()?.machine.clone();
-        let folder = &self.setup.paths.hotplug_disk_dir;
-        let below = path.strip_prefix(folder).ok();
-        let is_plain = below.is_some_and(|rest| {
-            let parts = rest.components();
-            rest.file_name().is_some()
-                && parts
-                    .into_iter()
-                    .all(|part| matches!(part, std::path::Component::Normal(_)))
-        });
-        if !is_plain {
-            let folder = folder.clone();
-            return Err(DomainError::DumpPath { path, folder });
-        }
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some(facts) = &mut self.facts else {
-            return Err(DomainError::NoMachine);
-        };
-        let known = facts.dump.as_ref();
-        if known.is_some_and(|dump| dump.file_name == file_name && dump.failure.is_none()) {
-            return Ok(());
-        }
-        facts.dump = Some(Dump {
-            file_name: file_name.into_owned(),
-            began: now(),
-            ..Dump::default()
-        });
-        let tasks = self.tasks.clone();
-        let work = move || {
-            let failure = machine.dump_memory(&path).err();
-            let failure = failure.map(|error| crate::cli::chain(&error));
-            drop(tasks.send(Box::new(|owner: &mut Self| owner.dumped(failure))));
-        };
-        let span = Span::current();
-        let thread = thread::Builder::new().name("memory-dump".to_owned());
-        thread.spawn(move || span.in_scope(work))?;
-        self.publish();
-        Ok(())
-    }
-
-    fn dumped(&mut self, failure: Option<String>) {
-        if let Some(dump) = self.facts.as_mut().and_then(|facts| facts.dump.as_mut()) {
-            tracing::info!(failure, "dump of the memory has ended");
-            dump.ended = Some(now());
-            dump.failure = failure;
-            self.publish();
-        }
-    }
-
-    pub(super) fn sync_size(&mut self, wanted: &Vmi) -> Result<(), DomainError> {
-        self.machine()?;
-        let Some(facts) = &self.facts else {
-            return Err(DomainError::NoMachine);
-        };
-        let (new, old) = (&wanted.spec.domain, &facts.vmi.spec.domain);
-        let wanted = api::default_vmi(wanted);
-        let domain = &wanted.spec.domain;
-        for (field, is_same) in [
-            ("spec.domain.cpu", domain.cpu == old.cpu),
-            (
-                "spec.domain.memory",
-                new.memory == old.memory || domain.memory == old.memory,
-            ),
-        ] {
-            if !is_same {
-                return Err(DomainError::Unsupported(FieldError::new(
-                    FieldPath::new(field),
-                    "cannot change while the guest runs: restart the machine to apply it",
-                )));
-            }
         }
         Ok(())
     }

@@ -50,6 +50,8 @@ pub(super) struct Dump {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Facts {
     /// The instance as it was last asked for.
+    pub(super) wanted: Box<Vmi>,
+    /// The same with its defaults.
     pub(super) vmi: Vmi,
     /// SMBIOS UUID.
     pub(super) uuid: String,
@@ -69,6 +71,8 @@ pub(super) struct Facts {
     pub(super) marked_for_shutdown: bool,
     /// The last dump.
     pub(super) dump: Option<Dump>,
+    /// Whether the guest got its credentials, and if not, why.
+    pub(super) credentials: Option<Result<(), String>>,
     /// How often the guest's kernel panicked.
     pub(super) panics: u32,
     /// Whether the domain was deleted.

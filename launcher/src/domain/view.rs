@@ -1,12 +1,15 @@
 //! From what is known of a domain to what the node agent is told of it (KubeVirt's Domain JSON).
 
+use api::Vmi;
 use proto::domain::{
-    ChannelTarget, Devices, Domain, DomainSpec, FsFreeze, GracePeriod, GuestOsInfo, GuestPanicInfo,
-    InterfaceStatus, LifeCycle, Memory, MemoryDump, Present, StateChangeReason,
+    AccessCredential, ChannelTarget, Devices, Domain, DomainSpec, FsFreeze, GracePeriod,
+    GuestOsInfo, GuestPanicInfo, InterfaceStatus, LifeCycle, Memory, MemoryDump, Present,
+    StateChangeReason,
 };
 use uuid::Uuid;
 use vmm::config::MachineConfig;
 
+use super::Wish;
 use super::state::{Activity, Dump, Ended, Facts, Paused};
 use crate::agent::{AgentReport, FreezeStatus, Interface};
 use crate::convert::domain_devices;
@@ -18,7 +21,7 @@ const DEFAULT_MACHINE_TYPE: &str = "q35";
 
 impl Facts {
     /// Returns the facts of a machine that is about to start.
-    pub(super) fn new(vmi: api::Vmi, config: &MachineConfig) -> Self {
+    pub(super) fn new(wish: &Wish, vmi: Vmi, config: &MachineConfig) -> Self {
         let uuid = Uuid::from_bytes(config.smbios.uuid.unwrap_or_default());
         Self {
             uuid: uuid.to_string(),
@@ -36,6 +39,8 @@ impl Facts {
             dump: None,
             panics: 0,
             is_deleted: false,
+            credentials: None,
+            wanted: wish.vmi.clone(),
             vmi,
         }
     }
@@ -99,6 +104,10 @@ fn describe(spec: &mut DomainSpec, facts: &Facts, agent: &AgentReport) {
         marked_for_graceful_shutdown: facts.marked_for_shutdown.then_some(true),
     });
     known.memory_dump = facts.dump.as_ref().map(dump);
+    known.access_credential = facts.credentials.as_ref().map(|outcome| AccessCredential {
+        succeeded: outcome.is_ok(),
+        message: outcome.as_ref().err().cloned().unwrap_or_default(),
+    });
 }
 
 fn state(activity: Activity) -> (LifeCycle, StateChangeReason) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use api::access_credentials::SshPropagation;
+use api::access_credentials::{AccessCredential, SshPropagation};
 use api::{FieldError, FieldPath, Vmi};
 
 use super::VolumeCause;
@@ -40,15 +40,35 @@ fn propagates(method: &SshPropagation, kind: CloudInitKind) -> bool {
     }
 }
 
+/// Reads the secret of a credential: its files by name.
+///
+/// # Errors
+///
+/// Names the file or folder that cannot be read.
+pub(crate) fn credential_files(
+    credential: &AccessCredential,
+    place: &Place,
+) -> Result<Vec<(String, Vec<u8>)>, VolumeCause> {
+    let field = FieldPath::new("spec.accessCredentials");
+    let folder = place.access_secret(credential.secret_name(), &field);
+    let folder = folder.unwrap_or_default();
+    read_files(&folder, MAX_KEYS_MIB, "mount the secret there")
+}
+
+/// Returns the keys in a file: one a line, as `authorized_keys` has them.
+pub(crate) fn keys(file: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(file);
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
 /// Reads the keys of a folder: a key a line in any of its files, as `authorized_keys` has them.
 pub(super) fn read_keys(folder: &Path) -> Result<Vec<String>, VolumeCause> {
     let cure = "mount the secret with the keys there";
-    let mut keys = Vec::new();
+    let mut all = Vec::new();
     for (_, bytes) in read_files(folder, MAX_KEYS_MIB, cure)? {
-        let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines().map(str::trim);
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        keys.extend(lines.map(str::to_owned));
+        all.extend(keys(&bytes));
     }
-    Ok(keys)
+    Ok(all)
 }
