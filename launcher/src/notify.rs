@@ -219,3 +219,35 @@ fn event(warning: &Warning) -> serde_json::Value {
         "count": 1,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::domain::Domain;
+
+    use super::{Warning, domain_event, event};
+
+    #[test]
+    fn the_first_event_adds_the_domain() {
+        let domain = Domain::new("ns", "vm", "1-2");
+        for (is_first, kind) in [(true, "ADDED"), (false, "MODIFIED")] {
+            let event = domain_event(&domain, is_first).unwrap();
+            assert_eq!(event.event_type, kind);
+            let told = Domain::from_json(&event.domain_json).unwrap();
+            assert_eq!(told.as_ref(), Some(&domain));
+        }
+    }
+
+    #[test]
+    fn a_warning_is_an_event_of_the_instance() {
+        let event = event(&Warning {
+            instance: ["ns", "vm", "1-2"].map(str::to_owned),
+            reason: "FieldNotHonoured",
+            message: "spec.x: not supported".to_owned(),
+        });
+        assert_eq!(event["metadata"]["namespace"], "ns");
+        assert_eq!(event["involvedObject"]["uid"], "1-2");
+        assert_eq!(event["type"], "Warning");
+        let time = event["firstTimestamp"].as_str().unwrap();
+        assert!(time.ends_with('Z') && !time.contains('.'), "{time}");
+    }
+}

@@ -175,3 +175,172 @@ fn dump(dump: &Dump) -> MemoryDump {
         failure_reason: dump.failure.clone().unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use api::Vmi;
+    use proto::domain::{Domain, LifeCycle, StateChangeReason};
+    use serde_json::json;
+    use vmm::config::{
+        Accel, BootSource, ConsolePortConfig, CpuConfig, MachineConfig, MemoryConfig, SmbiosConfig,
+    };
+
+    use super::domain;
+    use crate::agent::{Address, AgentReport, FreezeStatus, Interface, OsInfo};
+    use crate::domain::state::{Activity, Dump, Ended, Facts, Paused};
+    use crate::domain::{Stage, Wish};
+
+    fn facts() -> Facts {
+        let vmi: Vmi = serde_json::from_value(json!({
+            "metadata": {"name": "vm", "namespace": "ns", "uid": "1-2"},
+            "spec": {"terminationGracePeriodSeconds": 7},
+        }))
+        .unwrap();
+        let config = MachineConfig {
+            name: "ns_vm".to_owned(),
+            cpus: CpuConfig {
+                sockets: 1,
+                cores: 1,
+                threads: 1,
+                model: None,
+                features: Vec::new(),
+            },
+            memory: MemoryConfig {
+                len_bytes: 64 << 20,
+                hugepage_bytes: None,
+                prefault: false,
+                shared: false,
+            },
+            boot: BootSource::Firmware {
+                image: PathBuf::new(),
+            },
+            disks: Vec::new(),
+            console_ports: vec![ConsolePortConfig {
+                name: "org.qemu.guest_agent.0".to_owned(),
+                socket: PathBuf::from("/agent"),
+            }],
+            rng: false,
+            pvpanic: false,
+            smbios: SmbiosConfig::default(),
+            accel: Accel::Soft,
+            start_paused: true,
+        };
+        let wish = Wish {
+            vmi: Box::new(vmi.clone()),
+            ..Wish::default()
+        };
+        Facts::new(&wish, vmi, &config)
+    }
+
+    fn shown(facts: &Facts) -> Domain {
+        domain(facts, &AgentReport::default())
+    }
+
+    #[test]
+    fn a_domain_tells_whose_it_is_and_how_it_may_end() {
+        let shown = shown(&facts());
+        assert_eq!(shown.spec.name, "ns_vm");
+        assert_eq!(shown.spec.os.type_.machine, "q35");
+        assert_eq!(shown.spec.current_memory.unwrap().value, 64 << 10);
+        let known = &shown.spec.metadata.kubevirt;
+        assert_eq!(known.uid, "1-2");
+        let grace = known.grace_period.clone().unwrap();
+        assert_eq!(grace.deletion_grace_period_seconds, 7);
+        assert_eq!(grace.marked_for_graceful_shutdown, None);
+        assert_eq!(shown.meta.deletion_timestamp, None);
+    }
+
+    #[test]
+    fn states_have_the_reasons_that_phases_are_made_of() {
+        for (activity, expected, stage) in [
+            (
+                Activity::Running,
+                (LifeCycle::Running, StateChangeReason::Unknown),
+                Stage::Alive,
+            ),
+            (
+                Activity::Paused(Paused::User),
+                (LifeCycle::Paused, StateChangeReason::User),
+                Stage::Alive,
+            ),
+            (
+                Activity::Paused(Paused::IoError),
+                (LifeCycle::Paused, StateChangeReason::IoError),
+                Stage::Alive,
+            ),
+            (
+                Activity::Ended(Ended::Shutdown),
+                (LifeCycle::Shutoff, StateChangeReason::Shutdown),
+                Stage::Ended,
+            ),
+            (
+                Activity::Ended(Ended::Destroyed),
+                (LifeCycle::Shutoff, StateChangeReason::Destroyed),
+                Stage::Ended,
+            ),
+            (
+                Activity::Ended(Ended::Failed),
+                (LifeCycle::Crashed, StateChangeReason::Crashed),
+                Stage::Ended,
+            ),
+        ] {
+            let mut facts = facts();
+            facts.activity = activity;
+            let status = shown(&facts).status;
+            assert_eq!((status.status, status.reason), expected);
+            assert_eq!(facts.stage(), stage);
+            facts.is_deleted = true;
+            assert_eq!(facts.stage(), Stage::Deleted);
+        }
+    }
+
+    #[test]
+    fn a_failed_dump_and_refused_credentials_are_told() {
+        let mut facts = facts();
+        facts.dump = Some(Dump {
+            file_name: "x".to_owned(),
+            ended: Some("2026-01-01T00:00:00Z".to_owned()),
+            failure: Some("disk full".to_owned()),
+            ..Dump::default()
+        });
+        facts.credentials = Some(Err("no user".to_owned()));
+        let known = shown(&facts).spec.metadata.kubevirt;
+        let dump = known.memory_dump.unwrap();
+        assert!(dump.completed && dump.failed);
+        assert_eq!(dump.failure_reason, "disk full");
+        let credential = known.access_credential.unwrap();
+        assert!(!credential.succeeded);
+        assert_eq!(credential.message, "no user");
+    }
+
+    #[test]
+    fn what_the_agent_says_is_told() {
+        let interface = |name: &str, ip: &str| Interface {
+            name: name.to_owned(),
+            mac: Some("02:00:00:00:00:01".to_owned()),
+            addresses: vec![Address {
+                ip: ip.to_owned(),
+                ..Address::default()
+            }],
+        };
+        let report = AgentReport {
+            connected: true,
+            os: Some(OsInfo {
+                id: "debian".to_owned(),
+                ..OsInfo::default()
+            }),
+            fs_freeze: Some(FreezeStatus::Frozen),
+            interfaces: vec![interface("lo", "127.0.0.1"), interface("eth0", "10.0.2.2")],
+            ..AgentReport::default()
+        };
+        assert!(!shown(&facts()).agent_connected());
+        let shown = domain(&facts(), &report);
+        assert!(shown.agent_connected());
+        assert_eq!(shown.status.os_info.id, "debian");
+        assert_eq!(shown.status.fs_freeze_status.status, "frozen");
+        assert_eq!(shown.status.interfaces.len(), 1);
+        assert_eq!(shown.status.interfaces[0].ip, "10.0.2.2");
+    }
+}

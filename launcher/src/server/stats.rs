@@ -76,3 +76,62 @@ fn blocks(domain: &Domain, stats: &MachineStats) -> Vec<BlockStats> {
     };
     stats.disks.iter().map(shown).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::domain::{Alias, Disk, DiskSource, DiskTarget, Domain};
+    use proto::stats::VcpuState;
+    use vmm::machine::{DiskStats, MachineStats, MemoryStats, VcpuStats};
+
+    use super::domain_stats;
+
+    #[test]
+    fn counters_are_told_under_the_names_of_the_domain() {
+        let mut domain = Domain::new("ns", "vm", "1-2");
+        domain.spec.devices.disks = vec![Disk {
+            alias: Some(Alias::user_defined("root")),
+            target: DiskTarget {
+                device: "vda".to_owned(),
+                ..DiskTarget::default()
+            },
+            source: DiskSource {
+                file: "/disk.img".to_owned(),
+                ..DiskSource::default()
+            },
+            ..Disk::default()
+        }];
+        let vcpu = |halted, cpu_time_ns| VcpuStats {
+            halted,
+            cpu_time_ns,
+        };
+        let disk = |name: &str| DiskStats {
+            name: name.to_owned(),
+            read_requests: 3,
+            ..DiskStats::default()
+        };
+        let machine = MachineStats {
+            vcpus: vec![vcpu(false, 5), vcpu(true, 7)],
+            disks: vec![disk("root"), disk("unknown")],
+            memory: MemoryStats {
+                len_bytes: 1 << 20,
+                resident_bytes: 4096,
+            },
+        };
+        let stats = domain_stats(&domain, &machine, Some([1.0, 0.5, 0.25]));
+        assert_eq!(stats.name, "ns_vm");
+        assert_eq!(stats.cpu.unwrap().time, Some(12));
+        let memory = stats.memory.unwrap();
+        assert_eq!((memory.total, memory.rss), (Some(1024), Some(4)));
+        assert_eq!(memory.unused, None);
+        let states: Vec<_> = stats.vcpu.iter().filter_map(|vcpu| vcpu.state).collect();
+        assert_eq!(states, [VcpuState::RUNNING, VcpuState::BLOCKED]);
+        assert_eq!(stats.block[0].name.as_deref(), Some("vda"));
+        assert_eq!(stats.block[0].path.as_deref(), Some("/disk.img"));
+        assert_eq!(stats.block[0].rd_reqs, Some(3));
+        assert_eq!(
+            (&*stats.block[1].alias, &stats.block[1].name),
+            ("unknown", &None)
+        );
+        assert_eq!(stats.load.unwrap().load_15m, Some(0.25));
+    }
+}
