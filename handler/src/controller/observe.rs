@@ -272,6 +272,15 @@ impl Controller {
         }
     }
 
+    /// Returns the domain of an instance as the launchers have it.
+    pub(super) fn latest_domain(&self, key: &VmiKey, uid: &str) -> Option<Arc<Domain>> {
+        let domain = self.parts.launchers.domain(key)?;
+        // Of two instances of one name, the domain says whose it is.
+        let whose = [&domain.meta.uid, &domain.spec.metadata.kubevirt.uid];
+        let is_of_uid = whose.iter().all(|named| named.is_empty() || *named == uid);
+        is_of_uid.then_some(domain)
+    }
+
     /// Returns a number that stands for all that a Sync would bring to the machine.
     fn digest(&self, object: &Object) -> u64 {
         let Object::Here(raw, _) = object else {

@@ -1,7 +1,5 @@
 //! Writing the status of an instance, and telling of its changes.
 
-use std::sync::Arc;
-
 use api::Vmi;
 use api::events::{message, reason};
 use api::status::{Phase, VmiStatus};
@@ -30,8 +28,12 @@ impl Controller {
         let Object::Here(raw, vmi) = &sight.object else {
             return Ok(());
         };
-        let domain = self.latest_domain(key, sight);
-        let domain = domain.as_deref();
+        // What was done may have changed the machine.
+        let latest = self.latest_domain(key, &sight.uid);
+        let domain = latest.as_deref().or(match &sight.domain {
+            DomainSight::Known(domain) => Some(domain.as_ref()),
+            DomainSight::Unknown | DomainSight::Absent => None,
+        });
         let emulation = self.emulation();
         let facts = Facts {
             death: planned.death.as_ref(),
@@ -51,20 +53,6 @@ impl Controller {
         self.take_over(key, written);
         self.tell_of_phase(key, vmi, &next, domain, planned);
         Ok(())
-    }
-
-    /// Returns the domain as it is after what was done.
-    fn latest_domain(&self, key: &VmiKey, sight: &Sight) -> Option<Arc<Domain>> {
-        let launcher = self
-            .parts
-            .launchers
-            .get(key)
-            .filter(|known| known.uid == sight.uid);
-        let latest = launcher.and_then(|_| self.parts.launchers.domain(key));
-        latest.or_else(|| match &sight.domain {
-            DomainSight::Known(domain) => Some(Arc::clone(domain)),
-            DomainSight::Unknown | DomainSight::Absent => None,
-        })
     }
 
     fn emulation(&self) -> Emulation {
