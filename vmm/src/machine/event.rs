@@ -38,7 +38,7 @@ pub enum MachineEvent {
         /// The host's answer.
         reason: String,
     },
-    /// The guest has ejected the medium of a CD-ROM drive.
+    /// The guest has ejected the medium of a CD-ROM drive: it lies in the open tray until it is changed.
     MediumEjected {
         /// The drive's name.
         disk: String,
