@@ -399,10 +399,13 @@ impl Launcher {
     }
 
     /// Returns the versions of the command protocol that the launcher speaks (`kubevirt.cmd.info`).
-    pub(super) async fn command_versions(&self) -> Result<Vec<String>, CommandError> {
+    pub(super) async fn command_versions(
+        &self,
+        limit: Duration,
+    ) -> Result<Vec<String>, CommandError> {
         let call = "Info";
         let mut client = CmdInfoClient::new(self.channel());
-        let answer = answered(call, SHORT, client.info(CmdInfoRequest {})).await?;
+        let answer = answered(call, limit, client.info(CmdInfoRequest {})).await?;
         Ok(answer.supported_cmd_versions)
     }
 

@@ -196,7 +196,7 @@ impl Node {
         })?;
         let launcher = Launcher::new(&self.paths, ghost, pid, self.stop.child_token());
         // Who answers now is who listens; so the process with that number was held, and not a later one.
-        let versions = launcher.command_versions().await;
+        let versions = launcher.command_versions(SHORT.min(self.patience.watchdog)).await;
         let offered = versions.map_err(|error| self.misspoke(ghost, error))?;
         if !offered
             .iter()
