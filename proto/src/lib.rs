@@ -7,6 +7,7 @@
 
 pub mod domain;
 mod list;
+pub mod node;
 pub mod stats;
 
 /// The most bytes of one message that a peer may send: what gRPC clients and servers decode by default.

@@ -11,6 +11,7 @@ pub mod cpu_time;
 pub mod demo;
 pub mod guests;
 pub mod nested;
+pub mod node;
 pub mod programs;
 pub mod tidy;
 
