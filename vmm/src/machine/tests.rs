@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Accel, CpuConfig, MemoryConfig, SmbiosConfig};
+use crate::config::{Accel, CpuConfig, DiskBus, ErrorPolicy, IoMode, MemoryConfig, SmbiosConfig};
 
 const LOAD_GPA: u64 = 0x10_0000;
 /// After this an event is taken for missing.
@@ -279,4 +279,39 @@ fn a_dump_holds_the_guest_and_the_guest_goes_on() {
         machine.dump_memory(&path),
         Err(MachineError::Ended)
     ));
+}
+
+#[test]
+fn an_overlay_is_made_once_and_taken_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, overlay) = (folder.path().join("base"), folder.path().join("overlay"));
+    std::fs::write(&base, [7; 4096]).unwrap();
+    for _ in 0..2 {
+        let (machine, _output, _kernel) = start_with(&POWER_OFF, 1, |config| {
+            config.disks = vec![DiskConfig {
+                name: "root".to_owned(),
+                bus: DiskBus::VirtioBlk,
+                kind: DiskKind::Disk,
+                source: DiskSource::Overlay {
+                    base: base.clone(),
+                    base_format: None,
+                    overlay: overlay.clone(),
+                },
+                read_only: false,
+                serial: None,
+                queues: 1,
+                logical_block_bytes: 512,
+                physical_block_bytes: 512,
+                cache: block::CacheMode::Writeback,
+                io: IoMode::Threads,
+                discard: true,
+                error_policy: ErrorPolicy::Report,
+                io_thread: None,
+                boot_order: None,
+            }];
+        });
+        assert_eq!(machine.wait(), MachineEnd::PoweredOff);
+        assert_eq!(machine.stats().disks[0].capacity_bytes, 4096);
+    }
+    assert!(overlay.exists());
 }
