@@ -15,6 +15,7 @@ pub mod e820;
 mod elf;
 mod file;
 mod firmware;
+mod heap;
 mod kernel;
 mod linux;
 mod long_mode;
@@ -109,14 +110,15 @@ pub enum BootError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads what the machine starts with; returns the boot processor's state at its start.
+/// Loads what the machine starts with and gives the memory back that this took; returns the boot processor's state at its start.
 ///
 /// `rsdp_gpa` is where the guest finds the ACPI tables, already in place.
 ///
 /// # Errors
 /// If a file cannot be used or does not fit.
 pub fn load(source: &BootSource, ram: &Ram, rsdp_gpa: u64) -> Result<CpuState, BootError> {
-    match source {
+    heap::give_back_from_now_on();
+    let start = match source {
         BootSource::Kernel {
             kernel,
             initrd,
@@ -126,7 +128,9 @@ pub fn load(source: &BootSource, ram: &Ram, rsdp_gpa: u64) -> Result<CpuState, B
             firmware::load(image, ram)?;
             Ok(CpuState::power_on())
         }
-    }
+    };
+    heap::give_back();
+    start
 }
 
 /// Prepares the state of a vCPU that waits for its start-up message as firmware would; tells whether that changed it.

@@ -12,6 +12,7 @@ mod side;
 mod time;
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use devices::apic::{ApicBus, EoiSink, ExternalInterrupts, LocalApic, LocalApicConfig};
 use devices::clock::MachineClock;
@@ -25,6 +26,11 @@ use self::side::Side;
 use self::time::{GuestTime, VcpuTsc};
 use super::{Board, HvError, Hypervisor, Kick, Vcpu, VcpuExit, VcpuState, Vm, VmSetup};
 use crate::memory::Ram;
+
+/// A CPU that halts for this long gives back the memory of decoded code.
+const REST_AFTER: Duration = Duration::from_millis(100);
+/// How often it does at most: decoding all of it again costs up to 20 ms.
+const REST_EVERY: Duration = Duration::from_secs(20);
 
 /// The software CPU as a back end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,6 +149,7 @@ impl Vm for SoftVm {
             cpu,
             side,
             bell: Arc::clone(bell),
+            rested: None,
         }))
     }
 
@@ -161,9 +168,22 @@ struct SoftVcpu {
     cpu: x86::Vcpu,
     side: Side,
     bell: Arc<Doorbell>,
+    /// When the memory of decoded code was last given back.
+    rested: Option<Instant>,
 }
 
 impl SoftVcpu {
+    /// Sleeps while the guest halts.
+    fn sleep(&mut self) {
+        let recently = |then: Instant| then.elapsed() < REST_EVERY;
+        if !self.cpu.holds_much_code() || self.rested.is_some_and(recently) {
+            self.side.sleep(None);
+        } else if self.side.sleep(Some(REST_AFTER)) {
+            self.cpu.release_code();
+            self.rested = Some(Instant::now());
+        }
+    }
+
     /// Acts on INIT and SIPI.
     fn take_start_events(&mut self) {
         let events = self.side.take_start_events();
@@ -196,7 +216,7 @@ impl Vcpu for SoftVcpu {
             }
             self.take_start_events();
             match self.cpu.run(&mut self.side) {
-                Exit::Halt => self.side.sleep(),
+                Exit::Halt => self.sleep(),
                 Exit::Shutdown => return Ok(VcpuExit::Shutdown),
                 Exit::Kicked => {}
             }

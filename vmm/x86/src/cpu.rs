@@ -50,8 +50,8 @@ pub(crate) struct Mode {
 }
 
 impl Mode {
-    pub(crate) fn key(self) -> u64 {
-        u64::from(self.bits >> 5) | u64::from(self.wide_stack) << 2
+    pub(crate) fn key(self) -> u8 {
+        self.bits >> 5 | u8::from(self.wide_stack) << 2
     }
 }
 

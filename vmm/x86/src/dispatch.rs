@@ -173,8 +173,8 @@ impl Cpu {
     /// To be called after a change of the address space number, the TLB's generation, CPL, the mode or
     /// the base of CS.
     pub(crate) fn jump_tag_changed(&mut self) {
-        let user = u64::from(self.cpl == 3);
-        self.jump_tag = self.tlb.generation << 20 | self.tlb_tag << 4 | self.mode.key() << 1 | user;
+        let (user, mode) = (u64::from(self.cpl == 3), u64::from(self.mode.key()));
+        self.jump_tag = self.tlb.generation << 20 | self.tlb_tag << 4 | mode << 1 | user;
     }
 
     /// The trace at `rip`, when the jump cache knows it; else null.

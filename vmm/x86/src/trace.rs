@@ -26,27 +26,35 @@ const TRACE_OPS_MAX: usize = 64;
 const INSN_BYTES_MAX: usize = 15;
 /// Records in the arena: 3 MiB.
 const ARENA_OPS: usize = 96 * 1024;
+/// Records that an idle guest may well need.
+const RESTING_OPS: usize = 16 * 1024;
 /// Buckets of the table of traces by physical address.
 const TABLE: usize = 1 << 15;
 /// Entries of the jump cache.
 const JUMPS: usize = 1 << 12;
 const NONE: u32 = u32::MAX;
+const NO_PAGE: u64 = u64::MAX;
 
 /// Where a trace starts and what it covers.
 #[derive(Clone, Copy, Debug)]
 struct Trace {
     /// Physical address of the first byte.
     gpa: u64,
-    /// Mode key.
-    mode: u64,
-    /// First record and their number.
+    /// Physical page of the tail of an instruction that crosses into another page, or [`NO_PAGE`].
+    second_page: u64,
+    /// First record.
     first: u32,
-    ops: u32,
-    /// Physical page of the tail of an instruction that crosses into another page.
-    second_page: Option<u64>,
     /// Next trace in the same bucket.
     next_in_bucket: u32,
+    /// Next trace that starts in the same physical page.
+    next_in_page: u32,
+    /// Number of records.
+    ops: u8,
+    /// Mode key.
+    mode: u8,
 }
+
+const _: () = assert!(size_of::<Trace>() == 32 && TRACE_OPS_MAX < 255);
 
 /// A remembered jump target.
 #[derive(Clone, Copy)]
@@ -65,11 +73,15 @@ const NO_JUMP: Jump = Jump {
 
 /// The traces of one CPU.
 pub(crate) struct TraceCache {
+    /// Room for [`ARENA_OPS`] or for none: records never move. What is not in use is not touched.
     arena: Vec<Op>,
+    /// The same room: a trace has one record at least.
     traces: Vec<Trace>,
     table: Box<[u32]>,
-    /// Traces by the physical pages they touch.
-    pages: HashMap<u64, Vec<u32>>,
+    /// The latest trace that starts in a physical page.
+    pages: HashMap<u64, u32>,
+    /// Traces by their second page.
+    second_pages: HashMap<u64, Vec<u32>>,
     pub(crate) jumps: Box<[Jump]>,
     /// How often a page was forgotten.
     forgotten: u64,
@@ -80,10 +92,11 @@ pub(crate) struct TraceCache {
 impl TraceCache {
     pub(crate) fn new() -> Self {
         Self {
-            arena: Vec::with_capacity(ARENA_OPS),
+            arena: Vec::new(),
             traces: Vec::new(),
             table: vec![NONE; TABLE].into_boxed_slice(),
             pages: HashMap::new(),
+            second_pages: HashMap::new(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
             forgotten: 0,
             passing: None,
@@ -96,14 +109,33 @@ impl TraceCache {
         self.traces.clear();
         self.table.fill(NONE);
         self.pages.clear();
+        self.second_pages.clear();
         self.jumps.fill(NO_JUMP);
     }
 
-    fn bucket(gpa: u64, mode: u64) -> usize {
-        ((gpa ^ gpa >> 15 ^ mode << 9) as usize) & (TABLE - 1)
+    /// Whether there are more traces than an idle guest needs.
+    pub(crate) fn is_large(&self) -> bool {
+        self.arena.len() > RESTING_OPS
     }
 
-    fn find(&self, gpa: u64, mode: u64) -> Option<Trace> {
+    /// Forgets everything and gives its memory back. Not to be called while a handler runs.
+    pub(crate) fn release(&mut self) {
+        self.clear();
+        (self.arena, self.traces) = (Vec::new(), Vec::new());
+        (self.pages, self.second_pages) = (HashMap::new(), HashMap::new());
+    }
+
+    /// Makes room for all records there may be.
+    fn make_room(&mut self) {
+        self.arena.reserve_exact(ARENA_OPS);
+        self.traces.reserve_exact(ARENA_OPS);
+    }
+
+    fn bucket(gpa: u64, mode: u8) -> usize {
+        ((gpa ^ gpa >> 15 ^ u64::from(mode) << 9) as usize) & (TABLE - 1)
+    }
+
+    fn find(&self, gpa: u64, mode: u8) -> Option<Trace> {
         let mut at = self.table[Self::bucket(gpa, mode)];
         while at != NONE {
             let trace = self.traces[at as usize];
@@ -125,14 +157,23 @@ impl TraceCache {
 
     /// Makes every record of the traces of a page stale.
     fn forget_page(&mut self, page: u64) {
-        for id in self.pages.remove(&page).unwrap_or_default() {
-            let trace = self.traces[id as usize];
-            let (first, ops) = (trace.first as usize, trace.ops as usize);
-            self.arena[first..first + ops]
-                .iter_mut()
-                .for_each(Op::make_stale);
-            self.unlink(id, &trace);
+        let mut id = self.pages.remove(&page).unwrap_or(NONE);
+        while id != NONE {
+            self.forget(id);
+            id = self.traces[id as usize].next_in_page;
         }
+        for id in self.second_pages.remove(&page).unwrap_or_default() {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: u32) {
+        let trace = self.traces[id as usize];
+        let first = trace.first as usize;
+        self.arena[first..first + usize::from(trace.ops)]
+            .iter_mut()
+            .for_each(Op::make_stale);
+        self.unlink(id, &trace);
     }
 
     fn unlink(&mut self, id: u32, trace: &Trace) {
@@ -166,6 +207,7 @@ impl Cpu {
         pages
             .into_iter()
             .for_each(|page| self.traces.forget_page(page));
+        self.traces.second_pages.clear();
     }
 
     /// The first record of the trace at `self.rip`; decodes it if it is new. Called by the dispatcher
@@ -221,16 +263,16 @@ impl Cpu {
     }
 
     fn still_crosses(&mut self, trace: &Trace, la: u64) -> Result<bool, Fault> {
-        let Some(page) = trace.second_page else {
+        if trace.second_page == NO_PAGE {
             return Ok(true);
-        };
+        }
         let class = if self.cpl == 3 {
             class::USER
         } else {
             class::KERNEL
         };
         let next = (la & !0xfff).wrapping_add(0x1000);
-        Ok(self.translate(next, Access::Fetch, class)?.gpa >> 12 == page)
+        Ok(self.translate(next, Access::Fetch, class)?.gpa >> 12 == trace.second_page)
     }
 
     /// A trace of one instruction, decoded afresh and never linked: for single stepping.
@@ -249,12 +291,14 @@ impl Cpu {
         if let Some(start) = self.traces.passing.take() {
             self.traces.arena.truncate(start);
         }
-        if self.traces.full() {
+        if self.traces.arena.capacity() == 0 {
+            self.traces.make_room();
+        } else if self.traces.full() {
             self.traces.clear();
         }
         let (start, forgotten) = (self.traces.arena.len(), self.traces.forgotten);
         let room = (0x1000 - (gpa & 0xfff)) as usize;
-        let mut second_page = None;
+        let mut second_page = NO_PAGE;
         let (mut off, mut count) = (0usize, 0usize);
         loop {
             let mut bytes = [0; INSN_BYTES_MAX];
@@ -266,7 +310,7 @@ impl Cpu {
                 break;
             }
             if insn.is_none() {
-                second_page = Some(self.fetch_next_page(la, &mut bytes[have..])?);
+                second_page = self.fetch_next_page(la, &mut bytes[have..])?;
                 have = INSN_BYTES_MAX;
                 insn = self.decode_one(&bytes[..have], off);
             }
@@ -360,22 +404,22 @@ impl Cpu {
         self.traces.arena.push(op);
     }
 
-    fn enter(&mut self, gpa: u64, start: usize, second_page: Option<u64>) {
+    fn enter(&mut self, gpa: u64, start: usize, second_page: u64) {
         let cache = &mut self.traces;
         let mode = self.mode.key();
         let id = cache.traces.len() as u32;
         let bucket = TraceCache::bucket(gpa, mode);
         cache.traces.push(Trace {
             gpa,
-            mode,
-            first: start as u32,
-            ops: (cache.arena.len() - start) as u32,
             second_page,
+            first: start as u32,
             next_in_bucket: std::mem::replace(&mut cache.table[bucket], id),
+            next_in_page: cache.pages.insert(gpa >> 12, id).unwrap_or(NONE),
+            ops: (cache.arena.len() - start) as u8,
+            mode,
         });
-        cache.pages.entry(gpa >> 12).or_default().push(id);
-        if let Some(page) = second_page {
-            cache.pages.entry(page).or_default().push(id);
+        if second_page != NO_PAGE {
+            cache.second_pages.entry(second_page).or_default().push(id);
         }
     }
 
@@ -399,10 +443,7 @@ impl Cpu {
         };
         let gpa = self.translate(target, Access::Fetch, class).ok()?.gpa;
         let trace = self.traces.find(gpa, self.mode.key())?;
-        trace
-            .second_page
-            .is_none()
-            .then(|| self.traces.first(&trace))
+        (trace.second_page == NO_PAGE).then(|| self.traces.first(&trace))
     }
 }
 

@@ -185,6 +185,18 @@ impl Vcpu {
         self.cpu.halted
     }
 
+    /// Whether [`Vcpu::release_code`] is worth its price.
+    #[must_use]
+    pub fn holds_much_code(&self) -> bool {
+        self.cpu.traces.is_large()
+    }
+
+    /// Forgets all decoded code and gives its memory back: for a CPU that has nothing to do. Code that runs
+    /// again is decoded anew.
+    pub fn release_code(&mut self) {
+        self.cpu.traces.release();
+    }
+
     /// The time stamp counter.
     #[must_use]
     pub fn tsc(&self) -> u64 {

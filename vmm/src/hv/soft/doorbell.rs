@@ -1,7 +1,7 @@
 //! Where a vCPU's thread sleeps while its guest halts, and how others wake it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use devices::Wake;
@@ -14,8 +14,15 @@ use crate::hv::Kick;
 pub(super) struct Doorbell {
     attention: Arc<Attention>,
     kicked: AtomicBool,
-    rung: Mutex<bool>,
+    bell: Mutex<Bell>,
     signal: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    rung: bool,
+    /// Somebody sleeps who has to be woken.
+    asleep: bool,
 }
 
 impl Doorbell {
@@ -23,7 +30,7 @@ impl Doorbell {
         Self {
             attention,
             kicked: AtomicBool::new(false),
-            rung: Mutex::new(false),
+            bell: Mutex::default(),
             signal: Condvar::new(),
         }
     }
@@ -38,27 +45,33 @@ impl Doorbell {
         self.attention.kick();
     }
 
-    /// Sleeps until the bell rings (also if it rang before) or the time is over.
-    pub(super) fn sleep(&self, timeout: Option<Duration>) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rung = match timeout {
-            None => self.signal.wait_while(rung, |rung| !*rung),
+    /// Sleeps until the bell rings (also if it rang before) or the time is over; returns whether it rang.
+    pub(super) fn sleep(&self, timeout: Option<Duration>) -> bool {
+        let mut bell = self.lock();
+        bell.asleep = true;
+        let mut bell = match timeout {
+            None => self.signal.wait_while(bell, |bell| !bell.rung),
             Some(timeout) => self
                 .signal
-                .wait_timeout_while(rung, timeout, |rung| !*rung)
-                .map(|(rung, _)| rung)
+                .wait_timeout_while(bell, timeout, |bell| !bell.rung)
+                .map(|(bell, _)| bell)
                 .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
         }
         .unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
+        bell.asleep = false;
+        std::mem::take(&mut bell.rung)
     }
 
     fn ring(&self) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*rung {
-            *rung = true;
+        let mut bell = self.lock();
+        if !bell.rung && bell.asleep {
             self.signal.notify_one();
         }
+        bell.rung = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bell> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -99,30 +99,26 @@ impl Side {
         self.system_time = 0;
     }
 
-    /// Sleeps until something is due for a CPU that halts.
-    pub(super) fn sleep(&mut self) {
-        let timeout = match self.apic.next_deadline_ns() {
-            None => None,
-            Some(due_ns) => {
-                let now_ns = self.tsc.time().now_ns();
-                if due_ns <= now_ns {
-                    self.apic.fire(now_ns);
-                    return;
-                }
-                Some(Duration::from_nanos(due_ns - now_ns))
-            }
-        };
-        self.bell.sleep(timeout);
-        self.fire_timer();
+    /// Sleeps until something is due for a CPU that halts, or `most` is over; returns whether nothing was.
+    pub(super) fn sleep(&mut self, most: Option<Duration>) -> bool {
+        let due_ns = self.apic.next_deadline_ns();
+        let left = due_ns
+            .map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(self.tsc.time().now_ns())));
+        let timeout = most.into_iter().chain(left).min();
+        let rang = timeout != Some(Duration::ZERO) && self.bell.sleep(timeout);
+        !self.fire_timer() && !rang
     }
 
-    fn fire_timer(&mut self) {
-        if let Some(due_ns) = self.apic.next_deadline_ns() {
-            let now_ns = self.tsc.time().now_ns();
-            if due_ns <= now_ns {
-                self.apic.fire(now_ns);
-            }
+    /// Lets the timer go off if it is due; returns whether it was.
+    fn fire_timer(&mut self) -> bool {
+        let Some(due_ns) = self.apic.next_deadline_ns() else {
+            return false;
+        };
+        let now_ns = self.tsc.time().now_ns();
+        if due_ns <= now_ns {
+            self.apic.fire(now_ns);
         }
+        due_ns <= now_ns
     }
 
     /// Writes the guest's clock anew, which others do not see half-written: the version is odd meanwhile.
