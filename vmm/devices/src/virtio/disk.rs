@@ -165,7 +165,7 @@ pub(super) trait TellGuest: Send + Sync {
     /// The disk has another size.
     fn resized(&self);
 
-    /// The drive has another medium, or none. Refused with false if its medium is fixed.
+    /// Tells whether the medium can be taken out.
     fn is_removable(&self) -> bool;
 
     /// The drive has another medium, or none.
