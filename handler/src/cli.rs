@@ -11,10 +11,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use proto::node::NodeFacts;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{HostPaths, Patience};
+use crate::heartbeat;
 use crate::run::{self, Options};
+
+/// Where the node's facts are unless the command line says.
+const NODE_FACTS: &str = "/var/lib/kubevirt-node-labeller/node-facts.json";
 
 /// Looks after the KubeVirt virtual machines of one Kubernetes node.
 ///
@@ -147,6 +152,11 @@ pub struct Cli {
     /// (kvm), or the software CPU (soft)
     #[arg(long, value_enum, default_value_t = Accel::Auto, help_heading = "Machines")]
     pub accel: Accel,
+
+    /// What `virt-launcher --node-facts` wrote about this node [default:
+    /// /var/lib/kubevirt-node-labeller/node-facts.json, where that is]
+    #[arg(long, value_name = "FILE", help_heading = "Machines")]
+    pub node_facts: Option<PathBuf>,
 
     /// Common names in certificates that migrations are taken from, comma-separated
     #[arg(
@@ -351,7 +361,21 @@ impl Cli {
             },
             graceful_shutdown: Duration::from_secs(self.graceful_shutdown_seconds),
             accel: self.accel,
+            facts: self.facts()?,
         })
+    }
+
+    fn facts(&self) -> Result<Option<NodeFacts>, String> {
+        let default = PathBuf::from(NODE_FACTS);
+        let path = match &self.node_facts {
+            Some(path) => path.clone(),
+            None if default.is_file() => default,
+            None => return Ok(None),
+        };
+        let facts = heartbeat::read_facts(&path);
+        facts
+            .map(Some)
+            .map_err(|error| format!("--node-facts: {}", chain(&error)))
     }
 
     fn paths(&self) -> HostPaths {

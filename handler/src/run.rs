@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proto::node::NodeFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,6 +19,7 @@ use crate::cluster::{
 };
 use crate::config::{HostPaths, Patience};
 use crate::controller::{self, Parts, Queue};
+use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
 use crate::status::Emulation;
 use crate::store::VmiStore;
@@ -62,6 +64,8 @@ pub struct Options {
     pub graceful_shutdown: Duration,
     /// What runs the processors of machines.
     pub accel: Accel,
+    /// What the machine monitor says about this node.
+    pub facts: Option<NodeFacts>,
 }
 
 /// Why the handler cannot run.
@@ -110,6 +114,13 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
     if timeout(CONFIGURATION, known).await.is_err() {
         warn!("the KubeVirt object is not to be had; going on with defaults");
     }
+    let heart = Heart::new(
+        client.clone(),
+        options.node.clone(),
+        options.paths.clone(),
+        options.facts.clone(),
+    );
+    let heart = tokio::spawn(heart.run(stop.clone()));
     let parts = Parts {
         node: options.node.clone(),
         paths: options.paths.clone(),
@@ -124,6 +135,7 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
     };
     controller::run(parts, seen, stop).await;
     tasks.shutdown().await;
+    let _ended = heart.await;
     info!("virt-handler ends; machines run on");
     Ok(())
 }
@@ -150,6 +162,39 @@ fn install_cryptography() {
 fn emulation(options: &Options) -> Emulation {
     Emulation {
         is_requested: options.accel == Accel::Soft,
-        measured: None,
+        measured: options.facts.as_ref().and_then(measured),
+    }
+}
+
+/// Returns why machines of the node are emulated, with the speed that was measured.
+fn measured(facts: &NodeFacts) -> Option<String> {
+    let reason = Some(facts.backend_reason.as_str()).filter(|reason| !reason.is_empty())?;
+    Some(match facts.kvm_mips {
+        Some(mips) if !reason.contains(&mips.to_string()) => {
+            format!("{reason} (KVM ran {mips} million instructions a second)")
+        }
+        _ => reason.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::node::NodeFacts;
+
+    use super::measured;
+
+    #[test]
+    fn the_measured_speed_is_told_once() {
+        let mut facts = NodeFacts::default();
+        assert_eq!(measured(&facts), None);
+        facts.backend_reason = "KVM has no SYSCALL".to_owned();
+        facts.kvm_mips = Some(2);
+        let told = measured(&facts).unwrap();
+        assert_eq!(
+            told,
+            "KVM has no SYSCALL (KVM ran 2 million instructions a second)"
+        );
+        facts.backend_reason = "KVM ran only 2 million instructions a second".to_owned();
+        assert_eq!(measured(&facts).unwrap(), facts.backend_reason);
     }
 }
