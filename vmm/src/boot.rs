@@ -110,7 +110,8 @@ pub enum BootError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads what the machine starts with and gives the memory back that this took; returns the boot processor's state at its start.
+/// Loads what the machine starts with and gives the memory back that this took; returns the boot
+/// processor's state at its start.
 ///
 /// `rsdp_gpa` is where the guest finds the ACPI tables, already in place.
 ///
