@@ -367,6 +367,44 @@ async fn the_console_is_where_the_node_agent_looks_for_it() {
 }
 
 #[tokio::test]
+async fn a_drive_gets_another_medium_while_the_guest_runs() {
+    let mut pod = Pod::new(&IDLE);
+    let mut agent = pod.agent();
+    pod.start(&[]);
+    for image in ["container-disks/disk_0.img", "hotplug-disks/cd.img"] {
+        pod.put(&format!("share/{image}"), &[0; 4096]);
+    }
+    let mut client = pod.client().await;
+    let drive = json!([{"name": "cd", "cdrom": {"bus": "scsi"}}]);
+    let one = instance(json!({"spec": {
+        "domain": {"devices": {"disks": drive}},
+        "volumes": [{"name": "cd", "containerDisk": {"image": "iso"}}],
+    }}));
+    done(client.sync_virtual_machine(request(&one)).await);
+    let file = |domain: &Domain| domain.spec.devices.disks[0].source.file.clone();
+    agent
+        .domain_that(|domain| file(domain).ends_with("disk_0.img"))
+        .await;
+    let mut another = one.clone();
+    another["spec"]["volumes"] = json!([{"name": "cd", "persistentVolumeClaim": {
+        "claimName": "iso", "hotpluggable": true,
+    }}]);
+    another["status"] = json!({"volumeStatus": [{
+        "name": "cd", "target": "", "hotplugVolume": {"attachPodName": "hp"},
+        "persistentVolumeClaimInfo": {"volumeMode": "Filesystem"},
+    }]});
+    done(client.sync_virtual_machine(request(&another)).await);
+    agent
+        .domain_that(|domain| file(domain).ends_with("hotplug-disks/cd.img"))
+        .await;
+    another["spec"]["domain"]["devices"]["disks"] = json!([]);
+    another["spec"]["volumes"] = json!([]);
+    let refused = client.sync_virtual_machine(request(&another)).await;
+    let refused = refused.unwrap().into_inner();
+    assert!(refused.message.contains("disks[0]"), "{}", refused.message);
+}
+
+#[tokio::test]
 async fn a_launcher_that_nobody_wants_fails_and_says_so() {
     let mut pod = Pod::new(&IDLE);
     pod.put("share/container-disks/kernel-boot.sock", b"");

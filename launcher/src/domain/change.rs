@@ -1,13 +1,20 @@
 //! Changes of a machine that runs: media of CD-ROM drives, sizes of disks.
 
+use std::path::Path;
+
 use api::volumes::Volume;
 use api::{FieldError, FieldPath, Vmi};
+use proto::domain::{Devices, Disk};
+use vmm::config::DiskSource;
 
 use super::owner::{Owner, Running, refused};
 use super::{DomainError, Setup};
 use crate::convert::checked;
 use crate::volumes::{Place, VolumePlan, VolumeSource, plan_volumes, prepare};
 
+/// Where a drive's tray is.
+const OPEN: &str = "open";
+const CLOSED: &str = "closed";
 /// What is said of a change that must wait.
 const AT_RESTART: &str = "cannot change while the guest runs: restart the machine to apply it";
 
@@ -27,7 +34,7 @@ impl Owner {
             running.look_at_sizes();
         }
         let vmi = checked(wanted).map_err(DomainError::Fields)?;
-        running.change_media(&facts.vmi, &vmi, &self.setup)?;
+        running.change_media(&facts.vmi, &vmi, &self.setup, &mut facts.devices)?;
         facts.vmi = vmi;
         *facts.wanted = wanted.clone();
         self.publish();
@@ -73,7 +80,13 @@ impl Running {
     }
 
     /// Changes the media of CD-ROM drives whose volumes have changed.
-    fn change_media(&mut self, old: &Vmi, new: &Vmi, setup: &Setup) -> Result<(), DomainError> {
+    fn change_media(
+        &mut self,
+        old: &Vmi,
+        new: &Vmi,
+        setup: &Setup,
+        shown: &mut Devices,
+    ) -> Result<(), DomainError> {
         let changed = changed_drives(old, new)?;
         if changed.is_empty() {
             return Ok(());
@@ -82,13 +95,18 @@ impl Running {
         let plans = plan_volumes(new, &place).map_err(|error| DomainError::Fields(vec![error]))?;
         for plan in plans {
             if changed.contains(&plan.name.as_str()) {
-                self.change_medium(plan, &place)?;
+                self.change_medium(plan, &place, shown)?;
             }
         }
         Ok(())
     }
 
-    fn change_medium(&mut self, plan: VolumePlan, place: &Place) -> Result<(), DomainError> {
+    fn change_medium(
+        &mut self,
+        plan: VolumePlan,
+        place: &Place,
+        shown: &mut Devices,
+    ) -> Result<(), DomainError> {
         let source = match plan.source {
             VolumeSource::NoMedium => None,
             _ => {
@@ -102,13 +120,50 @@ impl Running {
             is_empty = source.is_none(),
             "medium changes"
         );
+        let path = source.as_ref().and_then(path_of).map(Path::to_owned);
         self.machine
             .change_medium(&plan.name, source)
             .map_err(refused("change the medium"))?;
+        show_medium(shown, &plan.name, path.as_deref());
         if let Some(known) = self.plans.iter_mut().find(|known| known.name == plan.name) {
             *known = plan;
         }
         Ok(())
+    }
+}
+
+fn path_of(source: &DiskSource) -> Option<&Path> {
+    match source {
+        DiskSource::Image { path, .. } | DiskSource::Overlay { overlay: path, .. } => Some(path),
+        DiskSource::Empty => None,
+    }
+}
+
+fn find<'d>(shown: &'d mut Devices, name: &str) -> Option<&'d mut Disk> {
+    let mut disks = shown.disks.iter_mut();
+    disks.find(|disk| disk.alias.as_ref().is_some_and(|alias| alias.name == name))
+}
+
+/// Shows what lies in a drive.
+fn show_medium(shown: &mut Devices, name: &str, path: Option<&Path>) {
+    if let Some(disk) = find(shown, name) {
+        let text = path.map(|path| path.to_string_lossy().into_owned());
+        let is_device = path.is_some_and(|path| path.starts_with("/dev"));
+        let source = &mut disk.source;
+        (source.file, source.dev) = match text {
+            Some(text) if is_device => (String::new(), text),
+            text => (text.unwrap_or_default(), String::new()),
+        };
+        disk.type_ = if is_device { "block" } else { "file" }.to_owned();
+        CLOSED.clone_into(&mut disk.target.tray);
+    }
+}
+
+/// Shows that the guest has opened a drive.
+pub(super) fn show_ejected(shown: &mut Devices, name: &str) {
+    show_medium(shown, name, None);
+    if let Some(disk) = find(shown, name) {
+        OPEN.clone_into(&mut disk.target.tray);
     }
 }
 

@@ -13,8 +13,8 @@ use vmm::probe::Backend;
 
 use super::state::{Activity, Ended, Facts, Paused};
 use super::{
-    DomainError, Published, Setup, Shared, Task, Warning, Wish, build, credentials, metrics,
-    rfc3339, view,
+    DomainError, Published, Setup, Shared, Task, Warning, Wish, build, change, credentials,
+    metrics, rfc3339, view,
 };
 use crate::agent::{Agent, AgentReport, Mode};
 use crate::console::{Console, ConsoleSocket, GuestEnd};
@@ -299,6 +299,10 @@ impl Owner {
                 facts.activity = Activity::Paused(Paused::IoError);
                 let text = format!("disk {disk}: {reason}: the machine is paused");
                 Some((IO_ERROR, text))
+            }
+            MachineEvent::MediumEjected { disk } => {
+                change::show_ejected(&mut facts.devices, &disk);
+                None
             }
             MachineEvent::DiskError(error) => {
                 tracing::error!(?error, "host refused a disk request");
