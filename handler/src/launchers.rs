@@ -1,4 +1,15 @@
 //! The launchers of this node: where they are, what is asked of them, what they tell.
+//!
+//! ```text
+//!   on record --start--> adopted ----> attached --process gone, final event told--> ended ---+
+//!                 |                     ^    |                                               +--forget--> nothing
+//!                 |      one socket ----+    +--process gone without, or silent------> lost -+
+//!                 +--nobody there, or silent for the watchdog's time-----------------> lost -+
+//! ```
+//!
+//! A launcher speaks on a socket in its own pod, so what it says counts for its own instance and no other. It is
+//! asked for a sign of life every 11 s, for its domain every 300 s and whenever what it said made no sense. Its
+//! process is held by a descriptor, whose end costs no waiting.
 
 mod adopt;
 mod call;
@@ -233,7 +244,7 @@ impl Launchers {
     pub async fn attach(&self, vmi: &VmiIdentity) -> Result<Launcher, AttachError> {
         let turn = self.node.turn(&vmi.uid);
         let _turn = turn.lock().await;
-        if let Some(found) = self.node.known(&vmi.key, &vmi.uid) {
+        if let Some(found) = self.node.known(vmi) {
             return found;
         }
         let pod_uid = self.node.find(vmi).await?;

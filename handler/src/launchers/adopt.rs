@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::AttachError;
 use super::minder::mark_unresponsive;
 use super::node::Node;
 use super::records::Ghost;
+use super::{AttachError, VmiIdentity};
 
 /// Attaches to a launcher on record; tells that it is lost when that cannot be done in the watchdog's time.
 pub(super) async fn adopt(node: Arc<Node>, ghost: Ghost) {
@@ -20,10 +20,15 @@ pub(super) async fn adopt(node: Arc<Node>, ghost: Ghost) {
 
 async fn try_until_settled(node: &Node, ghost: &Ghost) {
     let began = Instant::now();
+    let vmi = VmiIdentity {
+        key: ghost.key.clone(),
+        uid: ghost.uid.clone(),
+        pod_uids: vec![ghost.pod_uid.clone()],
+    };
     loop {
         let turn = node.turn(&ghost.uid);
         let has_turn = turn.lock().await;
-        if node.known(&ghost.key, &ghost.uid).is_some() {
+        if node.known(&vmi).is_some() {
             return;
         }
         let Err(error) = node.attach(ghost).await else {

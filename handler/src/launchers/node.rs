@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::domain::Domain;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -22,6 +23,8 @@ use super::{AttachError, Seen, VmiIdentity, on_disk, socket};
 use crate::config::{HostPaths, Patience};
 use crate::key::VmiKey;
 
+/// The longest time that is waited for anything.
+const TIME_MAX: Duration = Duration::from_secs(86_400);
 /// The versions of the command protocol that are spoken, best first.
 const COMMAND_VERSIONS: [&str; 1] = ["1"];
 
@@ -29,6 +32,7 @@ const COMMAND_VERSIONS: [&str; 1] = ["1"];
 #[derive(Debug)]
 struct Gone {
     key: VmiKey,
+    pod_uid: String,
     reason: String,
     domain: Option<Arc<Domain>>,
 }
@@ -50,6 +54,14 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(paths: HostPaths, patience: Patience, records: Records) -> Self {
+        // Times that neither keep a core busy nor overflow a clock.
+        let patience = Patience {
+            watchdog: patience
+                .watchdog
+                .clamp(Duration::from_millis(100), TIME_MAX),
+            resync: patience.resync.clamp(Duration::from_secs(1), TIME_MAX),
+            ..patience
+        };
         Self {
             paths,
             patience,
@@ -97,20 +109,24 @@ impl Node {
         gone.values().find(|gone| gone.key == *key)?.domain.clone()
     }
 
-    /// Returns the launcher of an instance when it was attached to, or why it cannot be any more.
-    pub(super) fn known(&self, key: &VmiKey, uid: &str) -> Option<Result<Launcher, AttachError>> {
-        let lost = |reason| AttachError::Lost {
-            key: key.clone(),
-            reason,
+    /// Returns the launcher of an instance when it was attached to, or why it cannot be any more. One that ended in a
+    /// pod which is not the instance's any more does not count.
+    pub(super) fn known(&self, vmi: &VmiIdentity) -> Option<Result<Launcher, AttachError>> {
+        let lost = |pod_uid: &String, reason: &String| {
+            let key = vmi.key.clone();
+            let reason = reason.clone();
+            vmi.pod_uids
+                .contains(pod_uid)
+                .then_some(Err(AttachError::Lost { key, reason }))
         };
-        if let Some(gone) = lock(&self.gone).get(uid) {
-            return Some(Err(lost(gone.reason.clone())));
+        if let Some(gone) = lock(&self.gone).get(&vmi.uid) {
+            return lost(&gone.pod_uid, &gone.reason);
         }
-        let view = lock(&self.views).get(uid).cloned()?;
-        Some(match view.end() {
-            None => Ok(view.launcher.clone()),
-            Some(reason) => Err(lost(reason)),
-        })
+        let view = lock(&self.views).get(&vmi.uid).cloned()?;
+        match view.end() {
+            None => Some(Ok(view.launcher.clone())),
+            Some(reason) => lost(&view.launcher.pod_uid, &reason),
+        }
     }
 
     /// Returns the pod in which the one launcher of an instance is.
@@ -168,9 +184,12 @@ impl Node {
                 found,
             });
         }
-        self.keep_ghost(ghost).await?;
+        if self.keep_ghost(ghost).await? {
+            view.expect_nothing_more();
+        }
         let pipe = Pipe::serve(notifications, Arc::clone(&view))
             .map_err(|source| self.unprepared(&ghost.pod_uid, source))?;
+        lock(&self.gone).remove(&ghost.uid);
         lock(&self.views).insert(ghost.uid.clone(), Arc::clone(&view));
         let taken = view.take_answer(answer).await;
         taken.map_err(|error| self.misspoke(ghost, error))?;
@@ -196,7 +215,9 @@ impl Node {
         })?;
         let launcher = Launcher::new(&self.paths, ghost, pid, self.stop.child_token());
         // Who answers now is who listens; so the process with that number was held, and not a later one.
-        let versions = launcher.command_versions(SHORT.min(self.patience.watchdog)).await;
+        let versions = launcher
+            .command_versions(SHORT.min(self.patience.watchdog))
+            .await;
         let offered = versions.map_err(|error| self.misspoke(ghost, error))?;
         if !offered
             .iter()
@@ -261,7 +282,7 @@ impl Node {
         AttachError::Prepare { path, source }
     }
 
-    async fn keep_ghost(&self, ghost: &Ghost) -> Result<(), AttachError> {
+    async fn keep_ghost(&self, ghost: &Ghost) -> Result<bool, AttachError> {
         let socket = self.socket(&ghost.pod_uid);
         let (records, kept) = (self.records.clone(), ghost.clone());
         let kept = on_disk(move || records.keep_ghost(&kept, &socket)).await;
@@ -280,6 +301,7 @@ impl Node {
         tracing::info!(vmi = %key, uid, reason, was_final = domain.is_some(), "launcher on record is gone");
         let gone = Gone {
             key: key.clone(),
+            pod_uid: ghost.pod_uid.clone(),
             reason: reason.clone(),
             domain: domain.clone(),
         };

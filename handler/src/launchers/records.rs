@@ -62,15 +62,22 @@ impl Records {
         self.ghosts.join(uid)
     }
 
-    /// Remembers a launcher; once this returns a crash of the node does not forget it.
-    pub(super) fn keep_ghost(&self, ghost: &Ghost, socket: &Path) -> io::Result<()> {
+    /// Remembers a launcher, and returns whether it has told already how its domain ended; once this returns, a crash
+    /// of the node does not forget the launcher.
+    pub(super) fn keep_ghost(&self, ghost: &Ghost, socket: &Path) -> io::Result<bool> {
+        let is_known = read_ghost(&self.ghosts.join(&ghost.uid)).is_ok_and(|old| old == *ghost);
+        if !is_known && is_uid(&ghost.uid) {
+            // What was told in another pod has no meaning for this one.
+            remove(&self.finals.join(&ghost.uid));
+        }
         let file = GhostFile {
             name: ghost.key.name.clone(),
             namespace: ghost.key.namespace.clone(),
             socket_file: socket.to_owned(),
             uid: ghost.uid.clone(),
         };
-        write(&self.ghosts, &ghost.uid, &serde_json::to_vec(&file)?)
+        write(&self.ghosts, &ghost.uid, &serde_json::to_vec(&file)?)?;
+        Ok(self.final_domain(&ghost.uid).is_some())
     }
 
     /// Remembers how a domain ended.
@@ -236,6 +243,31 @@ mod tests {
         records.forget("u-1");
         assert_eq!(records.final_domain("u-1"), None);
         assert_eq!(records.ghosts().unwrap(), []);
+    }
+
+    #[test]
+    fn an_end_in_another_pod_is_not_this_pods() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = records(folder.path());
+        let socket = |pod: &str| SOCKET.replace("p-1", pod);
+        assert!(
+            !records
+                .keep_ghost(&ghost(), socket("p-1").as_ref())
+                .unwrap()
+        );
+        let domain = Domain::new("default", "vm", "u-1");
+        records.keep_final("u-1", &domain).unwrap();
+        assert!(
+            records
+                .keep_ghost(&ghost(), socket("p-1").as_ref())
+                .unwrap()
+        );
+        let next = Ghost {
+            pod_uid: "p-2".to_owned(),
+            ..ghost()
+        };
+        assert!(!records.keep_ghost(&next, socket("p-2").as_ref()).unwrap());
+        assert_eq!(records.final_domain("u-1"), None);
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl View {
         self.wish.notified().await;
     }
 
+    /// Notes that the launcher told before, to a handler before this one, how its domain ended.
+    pub(super) fn expect_nothing_more(&self) {
+        self.lock().is_final = true;
+    }
+
     /// Asks the launcher how its domain is.
     pub(super) async fn ask(&self) -> Result<Answer, CommandError> {
         let events_before = self.lock().events;

@@ -1,7 +1,7 @@
 //! Launchers that are processes, which are killed and stopped.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use handler::config::{HostPaths, Patience};
@@ -35,7 +35,11 @@ async fn serves_as_a_launcher() {
 }
 
 /// A stand-in in a process of its own.
-struct Process(Child);
+struct Process {
+    child: Child,
+    /// The test harness in the process fails when it cannot write.
+    _output: BufReader<ChildStdout>,
+}
 
 impl Process {
     fn start(paths: &HostPaths, pods: &str) -> Self {
@@ -52,14 +56,21 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let is_ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let is_ready = output
+            .by_ref()
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.contains(READY));
         assert!(is_ready, "the stand-in does not serve");
-        Self(child)
+        Self {
+            child,
+            _output: output,
+        }
     }
 
     fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
+        i32::try_from(self.child.id()).unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -69,8 +80,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -191,4 +202,60 @@ async fn commands_do_not_reach_another_process_at_the_same_socket() {
     assert!(matches!(next(&mut seen).await, Seen::Lost { .. }));
     let error = launcher.domain().await.unwrap_err();
     assert!(matches!(error, CommandError::Unreachable { .. }), "{error}");
+}
+
+/// A new pod of the same instance is its launcher once the old one has ended and is not among its pods.
+#[tokio::test]
+async fn a_launcher_in_a_new_pod_takes_the_place_of_an_ended_one() {
+    let host = Host::new();
+    host.pod("p-1");
+    let process = Process::start(&host.paths(), "p-1");
+    let (launchers, mut seen) = start(&host, Patience::default()).await;
+    launchers.attach(&vmi("vm", &["p-1"])).await.unwrap();
+    assert!(matches!(next(&mut seen).await, Seen::NoDomain { .. }));
+    process.signal(Signal::SIGKILL);
+    assert!(matches!(next(&mut seen).await, Seen::Lost { .. }));
+    let script = Script::with_domain(&running("vm"));
+    let _stand_in = StandIn::serve(&host.pod("p-2"), &script);
+    let launcher = launchers.attach(&vmi("vm", &["p-2"])).await.unwrap();
+    assert_eq!(launcher.pod_uid, "p-2");
+    assert!(matches!(next(&mut seen).await, Seen::Domain { .. }));
+}
+
+/// Processor time of this process so far: clock ticks of user and system, by proc(5).
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    fields
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+#[ignore = "measures for 55 s"]
+async fn fifty_idle_launchers_cost_next_to_nothing() {
+    let host = Host::new();
+    let pods: Vec<_> = (0..50).map(|number| format!("p-{number}")).collect();
+    for pod in &pods {
+        host.pod(pod);
+    }
+    let _process = Process::start(&host.paths(), &pods.join(","));
+    let (launchers, mut seen) = start(&host, Patience::default()).await;
+    for pod in &pods {
+        launchers.attach(&vmi(pod, &[pod])).await.unwrap();
+        next(&mut seen).await;
+    }
+    let before = ticks();
+    let lost = tokio::time::timeout(Duration::from_secs(55), seen.recv()).await;
+    assert!(lost.is_err(), "{lost:?}");
+    let used = ticks() - before;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let memory = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    println!("50 idle launchers: {used} ticks of 10 ms in 55 s, {memory}");
+    assert!(used <= 55, "more than 1 % of a core");
 }
