@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher;
 use kube::{Client, Config};
+use tracing::{debug, warn};
 
 pub use events::{Event, Recorder};
 pub use instances::{InstanceApi, WriteError, watch as watch_instances};
 pub use kubevirt::{ClusterConfiguration, watch as watch_kubevirt};
 use pace::Pace;
+
+use crate::cli::chain;
 
 /// Time for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -77,4 +81,26 @@ async fn from_file(path: &PathBuf) -> Result<Config, ClusterError> {
 /// Returns how a kind of KubeVirt's is addressed.
 fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("kubevirt.io", "v1", kind), plural)
+}
+
+/// Tells of a watch's errors once each, however often they are repeated.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: String,
+}
+
+impl Complaints {
+    fn tell(&mut self, what: &'static str, error: &watcher::Error) {
+        let text = chain(error);
+        if text == self.last {
+            debug!(what, error = text, "still cannot watch");
+        } else {
+            warn!(what, error = text, "cannot watch; will try again");
+            self.last = text;
+        }
+    }
+
+    fn all_is_well(&mut self) {
+        self.last.clear();
+    }
 }

@@ -33,8 +33,6 @@ use crate::store::VmiStore;
 const WORKERS: usize = 10;
 /// Time after which a step that failed is tried again when the plan doesn't say.
 const RETRY: Duration = Duration::from_secs(10);
-/// Time that work under way is given to end when the handler stops.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the controller works with.
 #[derive(Clone, Debug)]
@@ -59,6 +57,8 @@ pub struct Parts {
     pub cluster: watch::Receiver<ClusterConfiguration>,
     /// Why machines of this node are emulated, apart from the cluster's wish.
     pub emulation: Emulation,
+    /// Time that work under way is given to end when the handler stops.
+    pub farewell: Duration,
 }
 
 /// The controller.
@@ -74,7 +74,7 @@ pub async fn run(parts: Parts, mut seen: mpsc::Receiver<Seen>, stop: Cancellatio
     for launcher in parts.launchers.all() {
         queue.add(&launcher.key);
     }
-    let mut cluster = parts.cluster.clone();
+    let (mut cluster, patience) = (parts.cluster.clone(), parts.farewell);
     let controller = Arc::new(Controller {
         parts,
         memory: Memory::default(),
@@ -92,7 +92,7 @@ pub async fn run(parts: Parts, mut seen: mpsc::Receiver<Seen>, stop: Cancellatio
         }
     }
     let farewell = async { while tasks.join_next().await.is_some() {} };
-    if timeout(FAREWELL, farewell).await.is_err() {
+    if timeout(patience, farewell).await.is_err() {
         warn!("work on instances is left unfinished");
     }
 }

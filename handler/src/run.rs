@@ -132,6 +132,7 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
         recorder: Recorder::start(client, options.node.clone()),
         cluster: configuration,
         emulation: emulation(&options),
+        farewell: options.graceful_shutdown,
     };
     controller::run(parts, seen, stop).await;
     tasks.shutdown().await;

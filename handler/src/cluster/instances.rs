@@ -12,10 +12,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::{PAGE_SIZE, resource};
-use crate::cli::chain;
+use super::{Complaints, PAGE_SIZE, resource};
 use crate::controller::Queue;
 use crate::key::VmiKey;
 use crate::store::VmiStore;
@@ -130,13 +129,14 @@ pub async fn watch(client: Client, node: String, store: VmiStore, queue: Queue) 
         .page_size(PAGE_SIZE);
     let events = watcher(api, config).default_backoff();
     pin_mut!(events);
+    let mut complaints = Complaints::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => follow(&store, &queue, event),
-            Err(error) => warn!(
-                error = chain(&error),
-                "cannot watch instances; will try again"
-            ),
+            Ok(event) => {
+                complaints.all_is_well();
+                follow(&store, &queue, event);
+            }
+            Err(error) => complaints.tell("instances", &error),
         }
     }
 }

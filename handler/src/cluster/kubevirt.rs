@@ -13,9 +13,7 @@ use serde::Deserialize;
 use tokio::sync::watch::Sender;
 use tracing::warn;
 
-use super::{PAGE_SIZE, resource};
-use crate::cli::chain;
-
+use super::{Complaints, PAGE_SIZE, resource};
 /// How the cluster's machines are run, and how often that changed.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterConfiguration {
@@ -60,19 +58,34 @@ pub async fn watch(client: Client, told: Sender<ClusterConfiguration>) {
     let config = watcher::Config::default().page_size(PAGE_SIZE);
     let events = watcher(api, config).default_backoff();
     pin_mut!(events);
+    let mut complaints = Complaints::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => tell(&told, &object),
-            Ok(Event::InitDone) => mark_known(&told),
-            // A cluster whose configuration is deleted is being taken down; machines run on as they are.
-            Ok(Event::Init | Event::Delete(_)) => {}
+            Ok(event) => {
+                complaints.all_is_well();
+                follow(&told, event);
+            }
             Err(error) => {
-                warn!(
-                    error = chain(&error),
-                    "cannot watch the KubeVirt object; will try again"
-                );
+                complaints.tell("the KubeVirt object", &error);
+                if is_unknown_kind(&error) {
+                    mark_known(&told);
+                }
             }
         }
+    }
+}
+
+/// Whether the API server doesn't know such objects.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+fn follow(told: &Sender<ClusterConfiguration>, event: Event<DynamicObject>) {
+    match event {
+        Event::Apply(object) | Event::InitApply(object) => tell(told, &object),
+        Event::InitDone => mark_known(told),
+        // A cluster whose configuration is deleted is being taken down; machines run on as they are.
+        Event::Init | Event::Delete(_) => {}
     }
 }
 
