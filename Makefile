@@ -34,13 +34,13 @@ demo: images ## Run the VM of images/demo/vmi.yaml; the terminal becomes its con
 	@exec $(TARGET_DIR)/release/demo --accel $(ACCEL)
 
 test: images ## Run all tests, those that boot guests included
-	$(CARGO) build --locked -p vmm -p launcher --bins
+	$(CARGO) build --locked -p vmm -p launcher -p handler --bins
 	FERROVIRT_REQUIRE_GUESTS=1 $(RUN_TESTS)
 
 check: ## Format, lints, tests without guests, documentation, and the optional tools that are installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) build --locked -p vmm -p launcher --bins
+	$(CARGO) build --locked -p vmm -p launcher -p handler --bins
 	FERROVIRT_GUESTS=none $(RUN_TESTS)
 	$(CARGO) test --workspace --doc --locked
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --locked
@@ -49,14 +49,14 @@ check: ## Format, lints, tests without guests, documentation, and the optional t
 	@if command -v typos >/dev/null; then echo typos; typos; else echo "skipped: typos is not installed"; fi
 
 bench: images ## Measure against QEMU TCG and native code in one run, and print the ratios
-	$(CARGO) build --release --locked -p vmm -p launcher --bins
+	$(CARGO) build --release --locked -p vmm -p launcher -p handler --bins
 	$(CARGO) run --release --locked -p tests --bin bench
 
 images: ## Build the guests in target/guests from Debian packages (cached)
 	@images/build.sh
 
 deep: images ## Long tests: a million differential cases, ignored tests, and fuzzing when cargo-fuzz is installed
-	$(CARGO) build --release --locked -p vmm -p launcher --bins
+	$(CARGO) build --release --locked -p vmm -p launcher -p handler --bins
 	FERROVIRT_DIFF_CASES=1000000 FERROVIRT_FUZZ_CASES=20000 FERROVIRT_REQUIRE_GUESTS=1 $(RUN_DEEP)
 	@if $(CARGO) fuzz --version >/dev/null 2>&1; then \
 		cd tests && for target in x86_code devices_bus block_image agent_line; do \

@@ -15,12 +15,12 @@ use tracing_subscriber::EnvFilter;
 use vmm::config::Accel;
 
 pub use self::cluster::{AgentArgs, ClusterArgs, DirArgs, IgnoredArgs};
-use crate::{programs, server, standalone};
+use crate::{node_facts, programs, server, standalone};
 
 /// Runs one KubeVirt virtual machine in this process.
 ///
-/// In a pod it takes commands from virt-handler on /var/run/kubevirt/sockets/launcher-sock, as a process
-/// of its own or as the pod's first, and accepts the arguments of KubeVirt's controller.
+/// In a pod it takes commands from virt-handler on /var/run/kubevirt/sockets/launcher-sock, as the pod's
+/// first process or another, and accepts the arguments of KubeVirt's controller (--name, --uid and more).
 ///
 /// Without a cluster, give it a manifest:
 ///
@@ -79,6 +79,11 @@ pub struct Cli {
     #[arg(long, default_value = "auto", value_parser = accel())]
     pub accel: Accel,
 
+    /// Writes what machines on this node can be made of (back end, CPU models, machine types) as JSON to a file, or to
+    /// standard output when it is `-`, and ends: virt-handler labels the node with it
+    #[arg(long, value_name = "FILE")]
+    pub node_facts: Option<PathBuf>,
+
     /// Where the serial console is, beside its Unix socket
     #[arg(long, value_enum, default_value_t = ConsoleChoice::Terminal)]
     pub console: ConsoleChoice,
@@ -133,7 +138,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = log_to_stderr(&cli.log) {
         return fail(&error);
     }
-    let done = if cli.standalone.is_some() || cli.standalone_vmi.is_some() {
+    let done = if let Some(path) = &cli.node_facts {
+        node_facts::write(cli.accel, path).map_err(|error| chain(&error))
+    } else if cli.standalone.is_some() || cli.standalone_vmi.is_some() {
         standalone::run(&cli).map_err(|error| chain(&error))
     } else {
         server::run(&cli).map_err(|error| chain(&error))

@@ -21,6 +21,7 @@ pub mod images;
 pub mod instance;
 pub mod life;
 pub mod monitor;
+pub mod node_facts;
 pub mod notify;
 pub mod pod;
 pub mod programs;

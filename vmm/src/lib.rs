@@ -9,6 +9,7 @@ pub mod board;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod facts;
 pub mod hv;
 pub mod machine;
 pub mod memory;

@@ -23,6 +23,7 @@ use x86::{CpuState, Exit};
 use self::doorbell::Doorbell;
 use self::model::Model;
 use self::side::Side;
+pub(crate) use self::time::host_khz as host_tsc_khz;
 use self::time::{GuestTime, VcpuTsc};
 use super::{Board, HvError, Hypervisor, Kick, Vcpu, VcpuExit, VcpuState, Vm, VmSetup};
 use crate::memory::Ram;

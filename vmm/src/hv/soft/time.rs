@@ -144,7 +144,7 @@ fn scale(khz: u64) -> (u32, i8) {
 }
 
 /// Returns the frequency of the host's time-stamp counter in kHz.
-fn host_khz() -> u64 {
+pub(crate) fn host_khz() -> u64 {
     let told = kvm_ioctls::Kvm::new()
         .and_then(|kvm| kvm.create_vm())
         .and_then(|vm| vm.create_vcpu(0))
