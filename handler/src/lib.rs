@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
+pub mod cleanup;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -9,8 +11,12 @@ pub mod controller;
 pub mod heartbeat;
 pub mod key;
 pub mod launchers;
+pub mod metrics;
+pub mod mounts;
 pub mod node_labels;
+pub mod ownership;
 pub mod plan;
 pub mod run;
+pub mod server;
 pub mod status;
 pub mod store;
