@@ -1,15 +1,17 @@
 //! The figures of the project, measured beside their peers in one run: QEMU's translator (TCG) for the CPU, the host
-//! itself, and `qemu-img bench` for disks. A peer that is not installed is named as skipped; nothing is installed.
+//! itself, and `qemu-img bench` for disks; and what a node costs. A peer that is not installed is named as skipped;
+//! nothing is installed.
 
 mod boot;
 mod disks;
 mod footprint;
+mod node;
 mod table;
 mod workloads;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use table::Row;
+pub use table::{Goal, Row};
 
 use crate::{
     Guests, Machine,
@@ -44,18 +46,33 @@ pub enum BenchError {
     /// A program said something that is not a measurement.
     #[error("read the measurement in {0:?}")]
     Answer(String),
+    /// A launcher cannot be called.
+    #[error("call the launcher: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    /// A launcher did not take a call.
+    #[error("call the launcher: {0}")]
+    Call(#[from] Box<tonic::Status>),
+    /// A launcher refused what was asked.
+    #[error("have the launcher run the instance: {0}")]
+    Refused(String),
+    /// Something did not happen in time.
+    #[error("wait for {0}")]
+    Late(&'static str),
 }
 
 /// A way to get rows of the table.
 type Measure = fn(&Peers) -> Result<Vec<Row>, BenchError>;
 
-/// The measurements, by the name that `--only` takes.
-const MEASURES: [(&str, Measure); 5] = [
+/// The measurements, by section.
+const MEASURES: [(&str, Measure); 8] = [
     ("boot", boot::measure),
     ("workloads", workloads::measure),
     ("memory", footprint::memory),
     ("idle", footprint::idle),
     ("disks", disks::measure),
+    ("node-one", node::one),
+    ("node-start", node::start),
+    ("node-many", node::many),
 ];
 
 impl Peers {
@@ -93,10 +110,23 @@ impl Peers {
             .collect()
     }
 
-    /// Runs the measurements whose name contains `only`, hands each row to `show`, and gives the failures.
-    pub fn run(&self, only: &str, mut show: impl FnMut(&Row)) -> Vec<String> {
+    /// The names of the sections, in the order in which they run.
+    #[must_use]
+    pub fn sections() -> Vec<&'static str> {
+        MEASURES.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Runs the sections whose name begins with one of those wanted, or all when none is; hands each row to `show`,
+    /// and gives the failures.
+    pub fn run(&self, wanted: &[String], mut show: impl FnMut(&Row)) -> Vec<String> {
         let mut failures = Vec::new();
-        for (name, measure) in MEASURES.iter().filter(|(name, _)| name.contains(only)) {
+        let is_wanted = |name: &str| {
+            wanted.is_empty()
+                || wanted
+                    .iter()
+                    .any(|wanted| name.starts_with(wanted.as_str()))
+        };
+        for (name, measure) in MEASURES.iter().filter(|(name, _)| is_wanted(name)) {
             match measure(self) {
                 Ok(rows) => rows.iter().for_each(&mut show),
                 Err(error) => failures.push(format!("{name}: failed to {error}")),

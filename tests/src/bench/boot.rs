@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{BenchError, LIMIT, Peers, Row, start};
+use super::{BenchError, Goal, LIMIT, Peers, Row, start};
 
 /// Boots with and without the kernel's self-tests of its ciphers, ours and QEMU's in turn.
 pub(super) fn measure(peers: &Peers) -> Result<Vec<Row>, BenchError> {
@@ -33,7 +33,7 @@ fn row(peers: &Peers, figure: &str, words: &str) -> Result<Row, BenchError> {
         ours: middle(&mut ours).unwrap_or_default(),
         peer: middle(&mut theirs),
         native: None,
-        goal: "at most 3 × QEMU",
+        goal: Goal::AtMostPeers(3.0),
     })
 }
 

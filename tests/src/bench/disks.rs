@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use super::{BenchError, LIMIT, Peers, Row, Span, span, start};
+use super::{BenchError, Goal, LIMIT, Peers, Row, Span, span, start};
 
 /// Sequential and random reads. qemu-img has no random pattern; a stride that visits the file out of order stands in.
 pub(super) fn measure(peers: &Peers) -> Result<Vec<Row>, BenchError> {
@@ -30,14 +30,14 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Row>, BenchError> {
             ours: ours[0].amount / f64::from(1 << 20) / ours[0].wall_s,
             peer: peer(&sequential)?.map(|seconds| 64.0 / seconds),
             native: None,
-            goal: "printed",
+            goal: Goal::Printed,
         },
         Row {
             figure: "virtio-blk 4 KiB random read, one at a time, IO/s (likewise)".to_owned(),
             ours: ours[1].amount / ours[1].wall_s,
             peer: peer(&strided)?.map(|seconds| 8192.0 / seconds),
             native: None,
-            goal: "printed",
+            goal: Goal::Printed,
         },
     ])
 }

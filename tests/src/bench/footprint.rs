@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{BenchError, LIMIT, Peers, Row, span, start};
+use super::{BenchError, Goal, LIMIT, Peers, Row, span, start};
 use crate::{
     console::{Console, Spawned},
     demo,
@@ -30,7 +30,11 @@ pub(super) fn memory(peers: &Peers) -> Result<Vec<Row>, BenchError> {
     guest.close_input();
     let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", guest.pid()))?;
     let own_kib = own_memory_kib(&smaps, GUEST_KIB).ok_or(BenchError::Answer(smaps))?;
-    Ok(vec![Row::alone(figure, own_kib / 1024.0, "at most 24")])
+    Ok(vec![Row::alone(
+        figure,
+        own_kib / 1024.0,
+        Goal::AtMost(24.0),
+    )])
 }
 
 /// CPU time of a guest that sleeps, in per cent of one core.
@@ -51,7 +55,7 @@ pub(super) fn idle(peers: &Peers) -> Result<Vec<Row>, BenchError> {
         ours: per_cent(idle_machine(peers, 20))?,
         peer,
         native: None,
-        goal: "under 1",
+        goal: Goal::AtMost(1.0),
     }])
 }
 
@@ -64,7 +68,7 @@ fn idle_machine(peers: &Peers, seconds: u32) -> Command {
 
 /// Resident KiB outside guest RAM (proc(5), `/proc/pid/smaps`). Guest RAM is the mapping of exactly its size, or else
 /// the largest ones that together have it.
-fn own_memory_kib(smaps: &str, guest_kib: u64) -> Option<f64> {
+pub(super) fn own_memory_kib(smaps: &str, guest_kib: u64) -> Option<f64> {
     let field = |line: &str, name: &str| -> Option<u64> {
         line.strip_prefix(name)?
             .trim()

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{BenchError, LIMIT, Peers, Row, median, span, start};
+use super::{BenchError, Goal, LIMIT, Peers, Row, median, span, start};
 
 /// Instructions of the integer loop (images/bench/init.c).
 const LOOP_INSTRUCTIONS: f64 = 1e9;
@@ -17,7 +17,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Row>, BenchError> {
             ours: ours.unwrap_or_default(),
             peer,
             native,
-            goal: "printed",
+            goal: Goal::Printed,
         });
     }
     Ok(rows)
@@ -36,7 +36,7 @@ fn integer_loop(peers: &Peers) -> Result<Row, BenchError> {
         ours: ours.unwrap_or_default(),
         peer,
         native,
-        goal: "at least 250",
+        goal: Goal::AtLeast(250.0),
     })
 }
 
