@@ -138,12 +138,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = log_to_stderr(&cli.log) {
         return fail(&error);
     }
+    let has_manifest = cli.standalone.is_some() || cli.standalone_vmi.is_some();
+    // A controller always says whose launcher it is; a user who says nothing wants to know how.
+    let in_pod = cli.cluster.uid.is_some() || cli.cluster.name.is_some();
     let done = if let Some(path) = &cli.node_facts {
         node_facts::write(cli.accel, path).map_err(|error| chain(&error))
-    } else if cli.standalone.is_some() || cli.standalone_vmi.is_some() {
-        standalone::run(&cli).map_err(|error| chain(&error))
-    } else {
+    } else if in_pod && !has_manifest {
         server::run(&cli).map_err(|error| chain(&error))
+    } else {
+        standalone::run(&cli).map_err(|error| chain(&error))
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
