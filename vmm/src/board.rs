@@ -2,7 +2,6 @@
 
 pub mod map;
 mod notify;
-mod ports;
 mod virtio;
 
 use std::sync::Arc;
@@ -16,13 +15,12 @@ use devices::pci::{PciAddress, PciError, PciFunction};
 use devices::rtc::CmosConfig;
 use devices::uart::Uart;
 use devices::virtio::blk::OnDiskError;
-use devices::virtio::console::ConsoleError;
+use devices::virtio::console::{ConsoleError, OnPort};
 use devices::virtio::scsi::OnEject;
 use devices::virtio::{DiskHandle, ScsiError, VirtioPciError};
 use devices::{ConsoleOut, PlatformSink};
 
 use self::notify::Notified;
-pub(crate) use self::ports::OnPort;
 pub(crate) use self::virtio::open_medium;
 use crate::config::{BootSource, MachineConfig};
 use crate::hv::{self, HvError, Vm};

@@ -40,7 +40,7 @@ mod driver;
 
 pub use blk::{Blk, BlkOptions};
 pub use chain::{Chain, Segments};
-pub use console::{Console, ConsoleError, ConsoleHandle, PortOptions};
+pub use console::{Console, ConsoleError, ConsoleHandle, OnPort, PortOptions};
 pub use disk::{
     DiskAction, DiskChangeError, DiskCounters, DiskCounts, DiskEvent, DiskHandle, ErrorPolicy,
     OnDiskError,

@@ -7,7 +7,7 @@ use block::{Disk, OpenOptions};
 use devices::pci::lpc::Lpc;
 use devices::pci::{PciAddress, Pin};
 use devices::virtio::blk::{Blk, BlkOptions, OnDiskError};
-use devices::virtio::console::{Console, PortOptions};
+use devices::virtio::console::{Console, OnPort, PortOptions};
 use devices::virtio::scsi::OnEject;
 use devices::virtio::{
     DiskHandle, IoThread, Rng, Scsi, ScsiDiskOptions, ScsiKind, ScsiOptions, VirtioDevice,
@@ -16,7 +16,6 @@ use devices::virtio::{
 use devices::{GuestMemory, MsiSink};
 
 use super::BoardError;
-use super::ports::{OnPort, WatchedConsole};
 use crate::config::{DiskBus, DiskConfig, DiskKind, DiskSource, ErrorPolicy, MachineConfig};
 
 const SLOT_RNG: u8 = 1;
@@ -62,10 +61,7 @@ pub(super) fn build(setup: &VirtioSetup<'_>, lpc: &Arc<Lpc>) -> Result<VirtioDev
         add(SLOT_RNG, "rng", Arc::new(Rng))?;
     }
     if !setup.config.console_ports.is_empty() {
-        let ports = ports(setup.config);
-        let console = Console::new(None, &ports)?;
-        let names = ports.into_iter().map(|port| port.name).collect();
-        let console = WatchedConsole::new(console, names, Arc::clone(&setup.on_port));
+        let console = Console::new(None, &ports(setup))?;
         add(SLOT_CONSOLE, "console", Arc::new(console))?;
     }
     let threads = io_threads(setup.config)?;
@@ -179,12 +175,12 @@ fn blk_options(
     }
 }
 
-fn ports(config: &MachineConfig) -> Vec<PortOptions> {
-    let ports = config.console_ports.iter();
+fn ports(setup: &VirtioSetup<'_>) -> Vec<PortOptions> {
+    let ports = setup.config.console_ports.iter();
     ports
         .map(|port| PortOptions {
-            name: port.name.clone(),
-            socket: port.socket.clone(),
+            on_port: Arc::clone(&setup.on_port),
+            ..PortOptions::new(&port.name, &port.socket)
         })
         .collect()
 }

@@ -13,7 +13,7 @@ mod worker;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -37,13 +37,39 @@ const MAX_NAME_BYTES: usize = 255;
 /// Most bytes of input that wait for the guest to read port 0.
 const MAX_INPUT_BYTES: usize = 64 << 10;
 
+/// Learns the name of a port that a program in the guest has opened (`true`) or closed. It is called on the worker's
+/// thread and must not block.
+pub type OnPort = Arc<dyn Fn(&str, bool) + Send + Sync>;
+
 /// A named port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct PortOptions {
     /// The port's name, which a Linux guest shows in `/dev/virtio-ports`.
     pub name: String,
     /// The path of the Unix socket on which the host's side listens.
     pub socket: PathBuf,
+    /// Learns when the guest opens or closes the port; a port starts closed, and a reset closes it.
+    pub on_port: OnPort,
+}
+
+impl PortOptions {
+    /// Makes options of a port whose opening and closing nobody learns of.
+    pub fn new(name: &str, socket: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            socket: socket.to_owned(),
+            on_port: Arc::new(|_, _| {}),
+        }
+    }
+}
+
+impl fmt::Debug for PortOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortOptions")
+            .field("name", &self.name)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a console cannot be built.
@@ -161,7 +187,7 @@ impl Console {
         let has_main = main.is_some();
         let main = main.map(|out| {
             let endpoint = InProcess::new(out, Arc::clone(&shared));
-            Port::new(0, String::new(), Endpoint::InProcess(endpoint))
+            Port::new(0, String::new(), Endpoint::InProcess(endpoint), None)
         });
         let named = (1..).zip(ports).map(|(id, options)| {
             let socket =
@@ -174,6 +200,7 @@ impl Console {
                 id,
                 options.name.clone(),
                 Endpoint::Socket(socket),
+                Some(Arc::clone(&options.on_port)),
             ))
         });
         let all: Vec<Port> = main

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::OnPort;
 use super::control::{
     CONSOLE_PORT, Message, PORT_ADD, PORT_NAME, PORT_OPEN, PORT_READY, RESIZE, Untold,
 };
@@ -20,6 +21,7 @@ pub(super) struct Port {
     pub(super) id: u16,
     name: String,
     pub(super) endpoint: Endpoint,
+    on_port: Option<OnPort>,
     /// The driver has set the port up.
     is_ready: bool,
     /// A program in the guest has the port open.
@@ -53,11 +55,12 @@ enum Sent {
 }
 
 impl Port {
-    pub(super) fn new(id: u16, name: String, endpoint: Endpoint) -> Self {
+    pub(super) fn new(id: u16, name: String, endpoint: Endpoint, on_port: Option<OnPort>) -> Self {
         Self {
             id,
             name,
             endpoint,
+            on_port,
             is_ready: false,
             guest_open: false,
             told_open: false,
@@ -84,7 +87,7 @@ impl Port {
     /// Forgets what the driver did and was told; clients stay.
     pub(super) fn reset(&mut self) {
         self.is_ready = false;
-        self.guest_open = false;
+        self.set_guest_open(false);
         self.told_open = false;
         self.untold = Untold::default();
         self.taken_bytes = 0;
@@ -92,7 +95,14 @@ impl Port {
 
     /// Behaves as a port does for a driver that knows of one port only (§5.3.5).
     pub(super) fn open_without_control(&mut self) {
-        self.guest_open = true;
+        self.set_guest_open(true);
+    }
+
+    fn set_guest_open(&mut self, open: bool) {
+        let changed = std::mem::replace(&mut self.guest_open, open) != open;
+        if let Some(on_port) = self.on_port.as_ref().filter(|_| changed) {
+            on_port(&self.name, open);
+        }
     }
 
     /// Takes the driver's word on this port.
@@ -108,7 +118,7 @@ impl Port {
                 }
                 self.untold.add(PORT_OPEN);
             }
-            PORT_OPEN => self.guest_open = message.value != 0,
+            PORT_OPEN => self.set_guest_open(message.value != 0),
             _ => {}
         }
     }
@@ -248,7 +258,7 @@ impl Port {
 
     pub(super) fn restore(&mut self, state: &PortState) {
         self.is_ready = state.is_ready;
-        self.guest_open = state.guest_open;
+        self.set_guest_open(state.guest_open);
         self.told_open = state.told_open;
         self.untold = Untold::from_bits(state.untold).unwrap_or_default();
         self.taken_bytes = state.taken_bytes;

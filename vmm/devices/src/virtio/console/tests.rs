@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,10 +47,7 @@ struct Terminal {
 }
 
 fn ports(folder: &Path, names: &[&str]) -> Vec<PortOptions> {
-    let port = |name: &&str| PortOptions {
-        name: (*name).to_owned(),
-        socket: folder.join(name),
-    };
+    let port = |name: &&str| PortOptions::new(name, &folder.join(name));
     names.iter().map(port).collect()
 }
 
@@ -185,6 +183,37 @@ fn bytes_go_both_ways_and_clients_come_back() {
         assert_eq!(terminal.hear(), (1, PORT_OPEN, 0, vec![]));
         terminal.write(5, b"nobody hears this");
     }
+}
+
+#[test]
+fn the_owner_learns_when_the_guest_opens_and_closes_a_port() {
+    let folder = TempDir::new().unwrap();
+    let (sender, seen) = channel();
+    let options = PortOptions {
+        on_port: Arc::new(move |name, open| sender.send((name.to_owned(), open)).unwrap()),
+        ..PortOptions::new("agent", &folder.path().join("agent"))
+    };
+    let console = Arc::new(Console::new(None, &[options]).unwrap());
+    let driver = Driver::new(Arc::clone(&console) as Arc<_>);
+    let queues = driver.start(0, &[16; 6]);
+    let screen = Screen::default();
+    let mut terminal = Terminal {
+        folder,
+        driver,
+        queues,
+        screen,
+        console,
+    };
+    let agent = |open| ("agent".to_owned(), open);
+    for open in [1, 1, 0, 1] {
+        terminal.say(1, PORT_OPEN, open);
+    }
+    for open in [true, false, true] {
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok(agent(open)));
+    }
+    terminal.driver.set_status(0);
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(agent(false)));
+    assert!(seen.try_recv().is_err(), "each change is told once");
 }
 
 #[test]

@@ -121,8 +121,10 @@ fn answer(memory: &GuestMemory, chain: &Chain, answer: &[u8]) -> Result<Served, 
 fn write_event(memory: &GuestMemory, chain: &Chain, event: Event) -> Result<Served, RingError> {
     let mut bytes = event.kind.to_le_bytes().to_vec();
     let has_unit = event.kind & !event::EVENTS_MISSED != event::NO_EVENT;
+    // A Linux driver takes bytes 2 and 3 for the number of the unit, which is 0: flat addressing (SAM-5 §4.7.7.3) would
+    // make it look for unit 16384.
     bytes.extend(if has_unit {
-        [1, event.target, 0x40, 0, 0, 0, 0, 0]
+        [1, event.target, 0, 0, 0, 0, 0, 0]
     } else {
         [0; 8]
     });

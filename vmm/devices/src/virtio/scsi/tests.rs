@@ -215,6 +215,8 @@ impl Rig {
         assert_eq!(written, 16);
         let bytes = self.driver.bytes(DATA + 0x8000, 16);
         let word = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+        // A Linux driver takes these bytes for the number itself, without a form of addressing.
+        assert_eq!(bytes[6..12], [0; 6], "unit 0");
         (word(0), bytes[5], word(12))
     }
 }
