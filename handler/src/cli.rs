@@ -14,6 +14,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use proto::node::NodeFacts;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::duration::parse as parse_duration;
 use crate::config::{HostPaths, Patience};
 use crate::heartbeat;
 use crate::run::{self, Options};

@@ -20,7 +20,7 @@ const SECONDS_MAX: f64 = 1e9;
 /// # Errors
 ///
 /// Fails with what to write instead.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let is_digit = |c: char| c.is_ascii_digit() || c == '.';
     let mut seconds = (text == "0").then_some(0.0);
     let mut rest = if text == "0" { "" } else { text };

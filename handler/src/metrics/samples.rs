@@ -1,0 +1,151 @@
+//! Values with their labels, and their text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::phases::TimesByPhase;
+
+/// Values that one family has at most: what launchers tell is theirs to choose.
+const VALUES_MAX: usize = 20_000;
+/// Characters of a label that are kept.
+const LABEL_CHARS_MAX: usize = 256;
+
+/// Whether a value may fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It may.
+    Gauge,
+    /// It only grows; its name ends with `_total`, which is written for it.
+    Counter,
+}
+
+/// Values of one meaning.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Name, for a counter without `_total`.
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What tells values of one family apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Labels {
+    shared: Arc<[(&'static str, String)]>,
+    own: Vec<(&'static str, String)>,
+}
+
+/// Histograms of one meaning.
+#[derive(Clone, Debug)]
+pub(super) struct Histograms {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) times: TimesByPhase,
+}
+
+/// What is measured at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    /// By name. A second value with the same labels would make the whole text invalid.
+    values: BTreeMap<&'static str, (&'static Family, BTreeMap<Labels, f64>)>,
+    histograms: Vec<Histograms>,
+}
+
+impl Labels {
+    /// Returns labels that many values have.
+    pub(super) fn new<'a>(labels: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        let labels = labels.into_iter();
+        Self {
+            shared: labels.map(|(name, value)| (name, bounded(value))).collect(),
+            own: Vec::new(),
+        }
+    }
+
+    /// Returns these labels and some more.
+    pub(super) fn with<'a>(
+        &self,
+        labels: impl IntoIterator<Item = (&'static str, &'a str)>,
+    ) -> Self {
+        let mut all = self.clone();
+        let more = labels.into_iter();
+        all.own
+            .extend(more.map(|(name, value)| (name, bounded(value))));
+        all
+    }
+}
+
+fn bounded(value: &str) -> String {
+    value.chars().take(LABEL_CHARS_MAX).collect()
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for (name, value) in self.shared.iter().chain(&self.own) {
+            (*name, value.as_str()).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl Samples {
+    /// Adds a value, if there is one.
+    pub(super) fn add(&mut self, family: &'static Family, labels: &Labels, value: Option<f64>) {
+        let Some(value) = value.filter(|value| value.is_finite()) else {
+            return;
+        };
+        let entry = self.values.entry(family.name);
+        let (_, values) = entry.or_insert_with(|| (family, BTreeMap::new()));
+        if values.len() < VALUES_MAX {
+            values.entry(labels.clone()).or_insert(value);
+        }
+    }
+
+    /// Adds histograms.
+    pub(super) fn histograms(&mut self, histograms: Vec<Histograms>) {
+        self.histograms.extend(histograms);
+    }
+
+    /// Returns the text (OpenMetrics 1.0).
+    pub(super) fn into_text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a string takes all that is written to it");
+        text
+    }
+}
+
+impl Collector for Samples {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (family, values) in self.values.values() {
+            let kind = match family.kind {
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Counter => MetricType::Counter,
+            };
+            let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+            for (labels, value) in values {
+                let mut metric = metric.encode_family(labels)?;
+                match family.kind {
+                    Kind::Gauge => metric.encode_gauge(value)?,
+                    Kind::Counter => metric.encode_counter::<NoLabelSet, _, f64>(value, None)?,
+                }
+            }
+        }
+        for histograms in &self.histograms {
+            let kind = MetricType::Histogram;
+            let (name, help) = (histograms.name, histograms.help);
+            let metric = encoder.encode_descriptor(name, help, None, kind)?;
+            histograms.times.encode(metric)?;
+        }
+        Ok(())
+    }
+}
