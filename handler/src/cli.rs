@@ -397,7 +397,8 @@ impl Cli {
 
     fn filter(&self) -> String {
         let by_level = match self.verbosity {
-            0..=2 => "info",
+            // What the client complains of is told by those who use it.
+            0..=2 => "info,kube_client=off",
             3..=5 => "info,handler=debug",
             _ => "debug,handler=trace",
         };
@@ -512,7 +513,7 @@ mod tests {
 
     #[test]
     fn verbosity_is_translated_unless_a_filter_is_given() {
-        assert_eq!(parse("-v 2").filter(), "info");
+        assert_eq!(parse("-v 2").filter(), "info,kube_client=off");
         assert_eq!(parse("-v 4").filter(), "info,handler=debug");
         assert_eq!(parse("-v 9 --log warn").filter(), "warn");
     }

@@ -8,9 +8,11 @@ mod pace;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
+use kube::api::{Api, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
 use tracing::{debug, warn};
 
@@ -81,6 +83,20 @@ async fn from_file(path: &PathBuf) -> Result<Config, ClusterError> {
 /// Returns how a kind of KubeVirt's is addressed.
 fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("kubevirt.io", "v1", kind), plural)
+}
+
+/// Returns what happens to objects. It never ends: what fails is tried again after a while, which grows until something
+/// succeeds.
+fn watched(
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send {
+    // That a list begins is no success: the wait would start over with each attempt.
+    let is_news = |event: &watcher::Result<watcher::Event<DynamicObject>>| {
+        std::future::ready(!matches!(event, Ok(watcher::Event::Init)))
+    };
+    let config = config.page_size(PAGE_SIZE);
+    watcher(api, config).filter(is_news).default_backoff()
 }
 
 /// Tells of a watch's errors once each, however often they are repeated.

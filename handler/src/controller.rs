@@ -5,6 +5,7 @@
 
 mod act;
 mod memory;
+mod node;
 mod observe;
 mod publish;
 mod queue;
@@ -12,7 +13,7 @@ mod queue;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,9 @@ pub struct Parts {
 #[derive(Debug)]
 struct Controller {
     parts: Parts,
-    memory: Memory,
+    memory: Arc<Memory>,
+    /// Images are read one after the other.
+    reading: Arc<Semaphore>,
 }
 
 /// Works until `stop`, then lets what is under way come to its end.
@@ -77,7 +80,8 @@ pub async fn run(parts: Parts, mut seen: mpsc::Receiver<Seen>, stop: Cancellatio
     let (mut cluster, patience) = (parts.cluster.clone(), parts.farewell);
     let controller = Arc::new(Controller {
         parts,
-        memory: Memory::default(),
+        memory: Arc::default(),
+        reading: Arc::new(Semaphore::new(1)),
     });
     let mut tasks = JoinSet::new();
     loop {
@@ -199,6 +203,7 @@ impl Controller {
         debug!(actions = ?planned.actions, death = ?planned.death, "planned");
         let next = planned.requeue_at;
         let is_done = self.act(key, &sight, &mut record, &planned).await;
+        self.want_checksums(key, &sight, &mut record);
         let written = self.publish(key, &sight, &record, &planned).await;
         let is_over = sight.attached().is_none() || planned.actions.iter().any(is_clean_up);
         if sight.is_gone() && is_done && is_over {

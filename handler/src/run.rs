@@ -1,5 +1,6 @@
 //! Puts the parts together: launchers, the API server, the controller, the servers, the signs of life.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,12 +8,13 @@ use std::time::Duration;
 use proto::node::NodeFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::cli::Accel;
+use crate::cleanup;
+use crate::cli::{Accel, chain};
 use crate::cluster::{
     self, ClusterConfiguration, ClusterError, InstanceApi, Recorder, watch_instances,
     watch_kubevirt,
@@ -28,6 +30,10 @@ use crate::store::VmiStore;
 const SEEN_MAX: usize = 256;
 /// Time that the cluster's configuration is awaited before machines are started without it.
 const CONFIGURATION: Duration = Duration::from_secs(5);
+
+/// Time to the first look for what instances left, and between two looks.
+const TIDY_FIRST: Duration = Duration::from_secs(30);
+const TIDY: Duration = Duration::from_secs(300);
 
 /// What the handler runs with.
 #[derive(Clone, Debug)]
@@ -121,6 +127,11 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
         options.facts.clone(),
     );
     let heart = tokio::spawn(heart.run(stop.clone()));
+    tasks.spawn(tidy(
+        options.paths.clone(),
+        store.clone(),
+        launchers.clone(),
+    ));
     let parts = Parts {
         node: options.node.clone(),
         paths: options.paths.clone(),
@@ -139,6 +150,43 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
     let _ended = heart.await;
     info!("virt-handler ends; machines run on");
     Ok(())
+}
+
+/// Removes what is left on the node of instances that are gone, now and then. Never returns.
+async fn tidy(paths: HostPaths, store: VmiStore, launchers: Launchers) {
+    let mut rounds = interval_at(Instant::now() + TIDY_FIRST, TIDY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        // Before the instances are known, everything would look left behind.
+        if store.is_complete() {
+            tidy_once(&paths, &store, &launchers).await;
+        }
+    }
+}
+
+async fn tidy_once(paths: &HostPaths, store: &VmiStore, launchers: &Launchers) {
+    // What comes after this look is not seen, and so not taken for a leftover.
+    let looked = paths.clone();
+    let observed = spawn_blocking(move || cleanup::observe(&looked)).await;
+    let Ok(observed) = observed else { return };
+    let of_launchers = launchers.all().into_iter().map(|launcher| launcher.uid);
+    let known: BTreeSet<String> = store.uids().into_iter().chain(of_launchers).collect();
+    for leftover in cleanup::leftovers(&observed, &known) {
+        let paths = paths.clone();
+        let name = format!("{leftover:?}");
+        match spawn_blocking(move || cleanup::remove(&paths, &leftover)).await {
+            Ok(Ok(())) => info!(leftover = name, "removed what an instance left"),
+            Ok(Err(error)) => {
+                warn!(
+                    leftover = name,
+                    error = chain(&error),
+                    "cannot remove what an instance left"
+                );
+            }
+            Err(error) => warn!(leftover = name, %error, "cannot remove what an instance left"),
+        }
+    }
 }
 
 /// Returns a token that is cancelled by the first signal to end.

@@ -131,10 +131,20 @@ impl VmiStore {
 
     /// Takes over an instance unless it is older than the one that is here; returns its key when it is news.
     pub fn put(&self, raw: Value) -> Option<VmiKey> {
-        let stored = Stored::new(raw);
+        self.take_over(Stored::new(raw), false)
+    }
+
+    /// Takes over an instance from a list that is being read; returns its key when it is news.
+    pub fn put_listed(&self, raw: Value) -> Option<VmiKey> {
+        self.take_over(Stored::new(raw), true)
+    }
+
+    fn take_over(&self, stored: Stored, is_listed: bool) -> Option<VmiKey> {
         let key = stored.key();
         let mut instances = self.write();
-        instances.listed.insert(key.clone());
+        if is_listed {
+            instances.listed.insert(key.clone());
+        }
         let known = instances.by_key.get(&key);
         if known.is_some_and(|known| stored.is_outdated_by(known)) {
             return None;
@@ -155,7 +165,7 @@ impl VmiStore {
         }
     }
 
-    /// Begins to read a list.
+    /// Begins to read a list, or to read it anew.
     pub fn begin_list(&self) {
         self.write().listed.clear();
     }
@@ -220,7 +230,10 @@ mod tests {
         store.put(instance("b", "1"));
         assert!(!store.is_complete());
         store.begin_list();
-        store.put(instance("b", "1"));
+        store.put_listed(instance("a", "1"));
+        // The list breaks off, and is read anew.
+        store.begin_list();
+        store.put_listed(instance("b", "1"));
         assert_eq!(store.end_list(), [VmiKey::new("default", "a")]);
         assert!(store.is_complete());
         assert_eq!(store.keys(), [VmiKey::new("default", "b")]);

@@ -7,14 +7,13 @@ use api::labels;
 use futures::{StreamExt, pin_mut};
 use json_patch::Patch as JsonPatch;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Complaints, PAGE_SIZE, resource};
+use super::{Complaints, resource, watched};
 use crate::controller::Queue;
 use crate::key::VmiKey;
 use crate::store::VmiStore;
@@ -124,10 +123,8 @@ fn value(object: DynamicObject) -> Value {
 pub async fn watch(client: Client, node: String, store: VmiStore, queue: Queue) {
     let resource = resource("VirtualMachineInstance", "virtualmachineinstances");
     let api = Api::<DynamicObject>::all_with(client, &resource);
-    let config = watcher::Config::default()
-        .labels(&format!("{}={node}", labels::NODE_NAME))
-        .page_size(PAGE_SIZE);
-    let events = watcher(api, config).default_backoff();
+    let config = watcher::Config::default().labels(&format!("{}={node}", labels::NODE_NAME));
+    let events = watched(api, config);
     pin_mut!(events);
     let mut complaints = Complaints::default();
     while let Some(event) = events.next().await {
@@ -136,7 +133,10 @@ pub async fn watch(client: Client, node: String, store: VmiStore, queue: Queue) 
                 complaints.all_is_well();
                 follow(&store, &queue, event);
             }
-            Err(error) => complaints.tell("instances", &error),
+            Err(error) => {
+                complaints.tell("instances", &error);
+                store.begin_list();
+            }
         }
     }
 }
@@ -144,7 +144,12 @@ pub async fn watch(client: Client, node: String, store: VmiStore, queue: Queue) 
 fn follow(store: &VmiStore, queue: &Queue, event: Event<DynamicObject>) {
     match event {
         Event::Init => store.begin_list(),
-        Event::InitApply(object) | Event::Apply(object) => {
+        Event::InitApply(object) => {
+            if let Some(key) = store.put_listed(value(object)) {
+                queue.add(&key);
+            }
+        }
+        Event::Apply(object) => {
             if let Some(key) = store.put(value(object)) {
                 queue.add(&key);
             }

@@ -6,14 +6,13 @@ use api::kubevirt::{Configuration, KubeVirt};
 use futures::{StreamExt, pin_mut};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use proto::cmd::v1::{ClusterConfig, SmBios, VirtualMachineOptions};
 use serde::Deserialize;
 use tokio::sync::watch::Sender;
 use tracing::warn;
 
-use super::{Complaints, PAGE_SIZE, resource};
+use super::{Complaints, resource, watched};
 /// How the cluster's machines are run, and how often that changed.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterConfiguration {
@@ -55,8 +54,7 @@ impl ClusterConfiguration {
 /// Follows the cluster's `KubeVirt` object. Never returns.
 pub async fn watch(client: Client, told: Sender<ClusterConfiguration>) {
     let api = Api::<DynamicObject>::all_with(client, &resource("KubeVirt", "kubevirts"));
-    let config = watcher::Config::default().page_size(PAGE_SIZE);
-    let events = watcher(api, config).default_backoff();
+    let events = watched(api, watcher::Config::default());
     pin_mut!(events);
     let mut complaints = Complaints::default();
     while let Some(event) = events.next().await {

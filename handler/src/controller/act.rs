@@ -6,11 +6,11 @@ use tracing::{info, warn};
 
 use super::Controller;
 use super::memory::Record;
-use super::observe::{DomainSight, Object, Sight};
+use super::observe::{DomainSight, Sight};
 use crate::cli::chain;
 use crate::cluster::Event;
 use crate::key::VmiKey;
-use crate::launchers::{CommandError, Launcher};
+use crate::launchers::CommandError;
 use crate::plan::{Action, Machine, Outcome, Plan};
 
 impl Controller {
@@ -25,7 +25,7 @@ impl Controller {
         let pod_uid = sight.attached().map(|launcher| launcher.pod_uid.clone());
         let pod_uid = pod_uid.unwrap_or_default();
         for action in &planned.actions {
-            let outcome = self.carry_out(key, sight, record, action).await;
+            let outcome = self.carry_out(key, sight, action).await;
             let past = &mut record.past;
             past.record(Timestamp::now(), action, &outcome, sight.digest, &pod_uid);
             self.tell(key, sight, record, action, &outcome);
@@ -37,13 +37,7 @@ impl Controller {
         true
     }
 
-    async fn carry_out(
-        &self,
-        key: &VmiKey,
-        sight: &Sight,
-        record: &mut Record,
-        action: &Action,
-    ) -> Outcome {
+    async fn carry_out(&self, key: &VmiKey, sight: &Sight, action: &Action) -> Outcome {
         if let Action::CleanUp { uid } = action {
             return self.clean_up(key, uid).await;
         }
@@ -52,7 +46,7 @@ impl Controller {
         };
         let json = || sight.json(key);
         let asked = match action {
-            Action::MountDisks => return self.mount_disks(sight, launcher, record).await,
+            Action::MountDisks => return self.mount_disks(sight, launcher).await,
             Action::GiveOwnership => return self.give_ownership(sight, launcher).await,
             Action::Sync => {
                 let options = self.parts.cluster.borrow().options();
@@ -125,34 +119,6 @@ impl Controller {
             let event = Event::warning(key, &sight.uid, reason::SYNC_FAILED, &failure.message);
             self.parts.recorder.record(event);
         }
-    }
-
-    async fn mount_disks(
-        &self,
-        sight: &Sight,
-        _launcher: &Launcher,
-        _record: &mut Record,
-    ) -> Outcome {
-        let Object::Here(_, _vmi) = &sight.object else {
-            return Outcome::Done;
-        };
-        Outcome::Done
-    }
-
-    async fn give_ownership(&self, sight: &Sight, _launcher: &Launcher) -> Outcome {
-        let Object::Here(_, _vmi) = &sight.object else {
-            return Outcome::Done;
-        };
-        Outcome::Done
-    }
-
-    /// Undoes what was done on the node for an instance.
-    async fn clean_up(&self, key: &VmiKey, uid: &str) -> Outcome {
-        self.parts.launchers.forget(uid).await;
-        self.memory.forget_told(key, uid);
-        // Another instance of the same name may wait for this.
-        self.parts.queue.add(key);
-        Outcome::Done
     }
 }
 

@@ -17,8 +17,8 @@ use crate::plan::{Machine, Past};
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) past: Past,
-    /// Checksums of container disks and of the kernel boot container's files.
-    pub(super) checksums: BTreeMap<String, u32>,
+    /// Uid of the instance whose container disks' checksums were asked for.
+    pub(super) checksums_of: Option<String>,
     /// When the guest agent was last asked what it can do, and what it said.
     pub(super) agent: Option<(Timestamp, Option<GuestAgentInfo>)>,
     /// Uid of the instance whose machine was made by us.
@@ -41,9 +41,24 @@ pub(super) struct Told {
 pub(super) struct Memory {
     records: Mutex<HashMap<VmiKey, Record>>,
     told: Mutex<HashMap<VmiKey, Told>>,
+    /// Checksums of container disks and of kernel boot containers' files, by uid.
+    checksums: Mutex<HashMap<String, BTreeMap<String, u32>>>,
 }
 
 impl Memory {
+    /// Returns the checksums of an instance's files, as far as they are known.
+    pub(super) fn checksums(&self, uid: &str) -> BTreeMap<String, u32> {
+        lock(&self.checksums).get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Adds checksums of an instance's files.
+    pub(super) fn add_checksums(&self, uid: &str, more: BTreeMap<String, u32>) {
+        if !more.is_empty() {
+            let mut all = lock(&self.checksums);
+            all.entry(uid.to_owned()).or_default().extend(more);
+        }
+    }
+
     /// Takes what is remembered of an instance.
     pub(super) fn take(&self, key: &VmiKey) -> Record {
         lock(&self.records).remove(key).unwrap_or_default()
@@ -60,8 +75,9 @@ impl Memory {
         self.forget_told(key, uid);
     }
 
-    /// Forgets what the launcher of an instance told.
+    /// Forgets what the launcher of an instance told, and what was found out about its files.
     pub(super) fn forget_told(&self, key: &VmiKey, uid: &str) {
+        lock(&self.checksums).remove(uid);
         let mut all = lock(&self.told);
         if all.get(key).is_some_and(|told| told.uid == uid) {
             all.remove(key);

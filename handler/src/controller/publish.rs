@@ -35,10 +35,11 @@ impl Controller {
             DomainSight::Unknown | DomainSight::Absent => None,
         });
         let emulation = self.emulation();
+        let checksums = self.memory.checksums(&sight.uid);
         let facts = Facts {
             death: planned.death.as_ref(),
             sync: sync_state(sight, record, planned),
-            checksums: &record.checksums,
+            checksums: &checksums,
             agent: record.agent.as_ref().and_then(|(_, info)| info.as_ref()),
             emulation: &emulation,
         };
