@@ -1,5 +1,7 @@
 //! Puts the parts together: launchers, the API server, the controller, the servers, the signs of life.
 
+mod servers;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::config::{HostPaths, Patience};
 use crate::controller::{self, Parts, Queue};
 use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
+use crate::server::ServerError;
 use crate::status::Emulation;
 use crate::store::VmiStore;
 
@@ -86,6 +89,9 @@ pub enum HandlerError {
     /// Launchers cannot be looked after.
     #[error("look after launchers")]
     Launchers(#[source] LaunchersError),
+    /// The servers have no ports.
+    #[error(transparent)]
+    Servers(#[from] ServerError),
 }
 
 /// Runs the handler until it is told to end by SIGTERM or SIGINT. Machines run on.
@@ -96,6 +102,7 @@ pub enum HandlerError {
 pub async fn run(options: Options) -> Result<(), HandlerError> {
     let stop = stop_on_signals()?;
     install_cryptography();
+    let servers = servers::bind(&options).await?;
     let client = cluster::client(options.kubeconfig.as_ref()).await?;
     let (tell, seen) = mpsc::channel(SEEN_MAX);
     let launchers = Launchers::start(options.paths.clone(), options.patience, tell);
@@ -111,6 +118,14 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
         queue.clone(),
     ));
     tasks.spawn(watch_kubevirt(client.clone(), tell_configuration));
+    let serving = tokio::spawn(servers::serve(
+        servers,
+        options.clone(),
+        client.clone(),
+        launchers.clone(),
+        store.clone(),
+        stop.clone(),
+    ));
     info!(
         node = options.node,
         version = env!("CARGO_PKG_VERSION"),
@@ -147,7 +162,7 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
     };
     controller::run(parts, seen, stop).await;
     tasks.shutdown().await;
-    let _ended = heart.await;
+    let _ended = tokio::join!(heart, serving);
     info!("virt-handler ends; machines run on");
     Ok(())
 }

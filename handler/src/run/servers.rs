@@ -1,0 +1,67 @@
+//! The servers of this process: their ports, their certificates, whom they believe.
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use crate::launchers::Launchers;
+use crate::server::{
+    Authority, Consoles, Ports, ServerError, ServerSetup, Servers, TlsFiles, TlsKeeper,
+    watch_authority,
+};
+use crate::store::VmiStore;
+
+/// Takes the ports.
+pub(super) async fn bind(options: &Options) -> Result<Servers, ServerError> {
+    let ports = Ports {
+        console: options.console_port,
+        metrics: options.metrics_port,
+        stats: options.vmstats_port,
+    };
+    let servers = Servers::bind(options.listen, ports).await?;
+    if let Ok(ports) = servers.ports() {
+        tracing::info!(
+            address = %options.listen,
+            console = ports.console,
+            metrics = ports.metrics,
+            stats = ports.stats,
+            "servers listen"
+        );
+    }
+    Ok(servers)
+}
+
+/// Serves until told to stop.
+pub(super) async fn serve(
+    servers: Servers,
+    options: Options,
+    client: Client,
+    launchers: Launchers,
+    instances: VmiStore,
+    stop: CancellationToken,
+) {
+    let files = TlsFiles {
+        certificate: options.certificate,
+        key: options.key,
+    };
+    let authority = match options.client_ca {
+        Some(file) => Authority::File(file),
+        None => {
+            let (tell, told) = watch::channel(None);
+            let watching = watch_authority(client, options.install_namespace, tell);
+            let stop = stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(watching).await });
+            Authority::Told(told)
+        }
+    };
+    let setup = ServerSetup {
+        node: options.node,
+        launchers,
+        instances,
+        consoles: Consoles::default(),
+        tls: TlsKeeper::start(files, authority, TlsKeeper::LOOK, stop.clone()).await,
+        metric_requests_max: options.metric_requests_max,
+    };
+    servers.serve(setup, stop).await;
+}
