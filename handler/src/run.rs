@@ -162,7 +162,10 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
     };
     controller::run(parts, seen, stop).await;
     tasks.shutdown().await;
-    let _ended = tokio::join!(heart, serving);
+    let farewell = async { tokio::join!(heart, serving) };
+    if timeout(options.graceful_shutdown, farewell).await.is_err() {
+        warn!("connections or last words are left unfinished");
+    }
     info!("virt-handler ends; machines run on");
     Ok(())
 }
