@@ -230,6 +230,18 @@ impl ApiEndpoint {
             })
             .ok_or_else(|| self.get(key))
     }
+
+    /// Waits until some object of a resource is as wanted and returns it; `None` when the time is over.
+    pub fn wait_for_any(
+        &self,
+        resource: &Resource,
+        patience: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Option<Value> {
+        let deadline = Instant::now() + patience;
+        let store = &self.shared.store;
+        store.wait(deadline, |store| store.find(resource, &wanted))
+    }
 }
 
 impl Drop for ApiEndpoint {

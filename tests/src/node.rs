@@ -4,8 +4,10 @@
 //! what the controller would do is done by the test, which writes the instance with its labels and pod
 //! ([`manifest`]). Launchers, handler, sockets and guests are the real ones.
 
+mod guest_console;
 pub mod manifest;
 pub mod pod;
+pub mod status;
 
 use std::fs;
 use std::io;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+pub use self::guest_console::GuestConsole;
 use self::pod::Pod;
 use crate::api_endpoint::{ApiEndpoint, ObjectKey, Resource};
 use crate::console::{Console, Spawned};
@@ -107,7 +110,9 @@ impl Node {
         command
             .env("KUBECONFIG", kubeconfig.expect("write a kubeconfig"))
             .env("RUST_LOG", "info")
-            .args(["--hostname-override", NODE])
+            .args(["--hostname-override", NODE, "--listen", "127.0.0.1"])
+            .args(["--port=0", "--console-server-port=0"])
+            .arg("--vmstats-server-port=0")
             .args(self.handler_folders())
             .args(arguments);
         let spawned = Spawned::start(command, Console::OutputOnly);
@@ -224,16 +229,86 @@ impl Node {
             .unwrap_or_else(|last| {
                 let status = last.map_or(Value::Null, |vmi| vmi["status"].clone());
                 panic!(
-                    "{} is not {what} after {:?}; its status: {status:#}\nhandler:\n{}\nlauncher:\n{}",
+                    "{} is not {what} after {:?}; its status: {status:#}\n{}",
                     key.name,
                     began.elapsed(),
-                    self.handler.as_ref().map_or(String::new(), Spawned::errors),
-                    self.pods
-                        .iter()
-                        .find(|pod| pod.name() == key.name)
-                        .map_or(String::new(), Pod::errors),
+                    self.logs(&key.name),
                 )
             })
+    }
+
+    /// Waits until an instance has an event of that reason, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// When it has none in time; the message has the reasons of those that it has.
+    pub fn wait_for_event(&self, name: &str, reason: &str, patience: Duration) -> Value {
+        let wanted =
+            |event: &Value| event["involvedObject"]["name"] == name && event["reason"] == reason;
+        let found = self.api.wait_for_any(&Resource::events(), patience, wanted);
+        found.unwrap_or_else(|| {
+            let reasons = self.event_reasons(name);
+            panic!(
+                "{name} has no event {reason}, only {reasons:?}\n{}",
+                self.logs(name)
+            )
+        })
+    }
+
+    /// Connects to the guest's serial console, as the node agent does for a user. An earlier connection is taken over.
+    ///
+    /// # Panics
+    ///
+    /// When the launcher has no console.
+    #[must_use]
+    pub fn console(&self, name: &str) -> GuestConsole {
+        let pod = self.pod(name);
+        let folder = pod.volume("private").join(pod.instance_uid());
+        GuestConsole::connect(&folder)
+            .unwrap_or_else(|error| panic!("no console of {name}: {error}\n{}", self.logs(name)))
+    }
+
+    /// Returns the files that the node agent keeps of an instance: records, and sockets and mounts in the pod.
+    #[must_use]
+    pub fn leftovers(&self, name: &str) -> Vec<PathBuf> {
+        let pod = self.pod(name);
+        let mut left = Vec::new();
+        for folder in ["private/ghost-records", "private/final-domains"] {
+            left.push(self.path(folder).join(pod.instance_uid()));
+        }
+        left.push(pod.volume("public").join("domain-notify-pipe.sock"));
+        left.retain(|path| path.symlink_metadata().is_ok());
+        let disks = pod.volume("container-disks");
+        left.extend(
+            mount_points()
+                .into_iter()
+                .filter(|at| at.starts_with(&disks)),
+        );
+        left
+    }
+
+    /// Waits until nothing is left of an instance on the node but its pod.
+    ///
+    /// # Panics
+    ///
+    /// When something still is in the end.
+    pub fn wait_until_clean(&self, name: &str, patience: Duration) {
+        let is_clean = until(patience, || self.leftovers(name).is_empty());
+        assert!(
+            is_clean,
+            "{name} left {:?}\n{}",
+            self.leftovers(name),
+            self.logs(name)
+        );
+    }
+
+    /// What the node agent and the launcher of an instance logged.
+    #[must_use]
+    pub fn logs(&self, name: &str) -> String {
+        let handler = self.handler.as_ref().map_or(String::new(), Spawned::errors);
+        let pod = self.pods.iter().find(|pod| pod.name() == name);
+        let launcher = pod.map_or(String::new(), Pod::errors);
+        format!("handler:\n{handler}\nlauncher:\n{launcher}")
     }
 
     /// Reasons of the events on an instance, in the order of their names.
@@ -272,14 +347,34 @@ fn mount(options: &[&str], source: &Path, target: &Path) {
 
 /// Unmounts everything at and below a folder, the deepest first.
 fn unmount_below(folder: &Path) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let mut below: Vec<&str> = points
-        .filter(|point| Path::new(point).starts_with(folder))
-        .collect();
-    below.sort_unstable_by_key(|point| std::cmp::Reverse(point.len()));
+    let mut below = mount_points();
+    below.retain(|point| point.starts_with(folder));
+    below.sort_unstable_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     for point in below {
         // What another unmounted meanwhile is gone all the same.
-        let _gone: io::Result<_> = Command::new("umount").args(["-l", point]).status();
+        let mut umount = Command::new("umount");
+        let _gone: io::Result<_> = umount.arg("-l").arg(point).stderr(Stdio::null()).status();
+    }
+}
+
+fn mount_points() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(PathBuf::from).collect()
+}
+
+/// Looks until something is so, for what tells nobody of its changes; false when it is not in time.
+#[must_use]
+pub fn until(patience: Duration, is_so: impl Fn() -> bool) -> bool {
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + patience;
+    loop {
+        if is_so() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(BETWEEN_LOOKS);
     }
 }

@@ -103,6 +103,17 @@ impl View<'_> {
     pub(super) fn get(&self, key: &ObjectKey) -> Option<Value> {
         self.0.objects.get(key).cloned()
     }
+
+    /// Returns the first object of a resource that is as wanted.
+    pub(super) fn find(
+        &self,
+        resource: &Resource,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Option<Value> {
+        let mut objects = self.0.objects.iter();
+        let found = objects.find(|(key, object)| key.resource == *resource && wanted(object));
+        found.map(|(_, object)| object.clone())
+    }
 }
 
 impl Store {

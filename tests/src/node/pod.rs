@@ -27,6 +27,7 @@ const EMPTY_DIRS: [(&str, &str); 7] = [
 /// A running pod; dropped, it is killed.
 pub struct Pod {
     name: String,
+    instance_uid: String,
     folder: PathBuf,
     process: Spawned,
 }
@@ -64,8 +65,10 @@ impl Pod {
             .args(arguments(vmi))
             .env("RUST_LOG", "info")
             .env("POD_NAME", format!("virt-launcher-{name}-test0"));
+        let uid = vmi["metadata"]["uid"].as_str();
         Ok(Self {
             name,
+            instance_uid: uid.unwrap_or_default().to_owned(),
             folder,
             process: Spawned::start(command, Console::OutputOnly)?,
         })
@@ -75,6 +78,12 @@ impl Pod {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Uid of the instance.
+    #[must_use]
+    pub fn instance_uid(&self) -> &str {
+        &self.instance_uid
     }
 
     /// The pod's folder on the node.
