@@ -5,15 +5,17 @@ mod instances;
 mod kubevirt;
 mod pace;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use kube::api::{Api, DynamicObject};
+use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Config};
+use kube::{Client, Config, Resource};
+use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
 pub use events::{Event, Recorder};
@@ -87,12 +89,15 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
 
 /// Returns what happens to objects. It never ends: what fails is tried again after a while, which grows until something
 /// succeeds.
-fn watched(
-    api: Api<DynamicObject>,
+pub(crate) fn watched<K>(
+    api: Api<K>,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send {
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
     // That a list begins is no success: the wait would start over with each attempt.
-    let is_news = |event: &watcher::Result<watcher::Event<DynamicObject>>| {
+    let is_news = |event: &watcher::Result<watcher::Event<K>>| {
         std::future::ready(!matches!(event, Ok(watcher::Event::Init)))
     };
     let config = config.page_size(PAGE_SIZE);
