@@ -148,7 +148,7 @@ pub enum AttachError {
         /// The socket.
         socket: PathBuf,
         /// What the launcher speaks.
-        offered: Vec<String>,
+        offered: Vec<u32>,
     },
     /// The launcher runs the domain of another instance.
     #[error("attach to the launcher at {}: it says to run {found}, not {key}", socket.display())]

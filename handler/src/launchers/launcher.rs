@@ -402,7 +402,7 @@ impl Launcher {
     pub(super) async fn command_versions(
         &self,
         limit: Duration,
-    ) -> Result<Vec<String>, CommandError> {
+    ) -> Result<Vec<u32>, CommandError> {
         let call = "Info";
         let mut client = CmdInfoClient::new(self.channel());
         let answer = answered(call, limit, client.info(CmdInfoRequest {})).await?;

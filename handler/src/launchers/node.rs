@@ -26,7 +26,7 @@ use crate::key::VmiKey;
 /// The longest time that is waited for anything.
 const TIME_MAX: Duration = Duration::from_secs(86_400);
 /// The versions of the command protocol that are spoken, best first.
-const COMMAND_VERSIONS: [&str; 1] = ["1"];
+const COMMAND_VERSIONS: [u32; 1] = [1];
 
 /// A launcher that was on record and is no more.
 #[derive(Debug)]
@@ -221,13 +221,9 @@ impl Node {
         let offered = versions.map_err(|error| self.misspoke(ghost, error))?;
         if !offered
             .iter()
-            .any(|version| COMMAND_VERSIONS.contains(&version.as_str()))
+            .any(|version| COMMAND_VERSIONS.contains(version))
         {
-            let offered = offered
-                .iter()
-                .take(8)
-                .map(|it| super::call::bounded(it))
-                .collect();
+            let offered = offered.into_iter().take(8).collect();
             return Err(AttachError::Versions { socket, offered });
         }
         Ok((launcher, process))

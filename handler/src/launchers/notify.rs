@@ -37,8 +37,7 @@ impl NotifyInfo for Info {
         _request: Request<NotifyInfoRequest>,
     ) -> Result<tonic::Response<NotifyInfoResponse>, Status> {
         Ok(tonic::Response::new(NotifyInfoResponse {
-            supported_notify_versions: vec!["1".to_owned()],
-            ..NotifyInfoResponse::default()
+            supported_notify_versions: vec![1],
         }))
     }
 }

@@ -161,10 +161,10 @@ async fn a_launcher_that_speaks_no_known_version_is_not_attached_to() {
     let script = Script::new();
     let _stand_in = StandIn::serve(&host.pod("p-1"), &script);
     let (launchers, _seen) = start(&host, Patience::default()).await;
-    *script.versions.lock().unwrap() = vec!["2".to_owned(), "3".to_owned()];
+    *script.versions.lock().unwrap() = vec![2, 3];
     let error = launchers.attach(&vmi("vm", &["p-1"])).await.unwrap_err();
     assert!(matches!(error, AttachError::Versions { .. }), "{error}");
-    *script.versions.lock().unwrap() = vec!["2".to_owned(), "1".to_owned()];
+    *script.versions.lock().unwrap() = vec![2, 1];
     launchers.attach(&vmi("vm", &["p-1"])).await.unwrap();
 }
 

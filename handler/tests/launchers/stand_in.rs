@@ -156,7 +156,7 @@ pub(crate) fn json(domain: &Domain) -> Vec<u8> {
 /// What the stand-in answers, and what it was asked.
 #[derive(Debug)]
 pub(crate) struct Script {
-    pub(crate) versions: Mutex<Vec<String>>,
+    pub(crate) versions: Mutex<Vec<u32>>,
     pub(crate) domain: Mutex<String>,
     /// Refuses instances with this message.
     pub(crate) refusal: Mutex<Option<String>>,
@@ -166,7 +166,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            versions: Mutex::new(vec!["1".to_owned()]),
+            versions: Mutex::new(vec![1]),
             domain: Mutex::default(),
             refusal: Mutex::default(),
             synced: Mutex::default(),
@@ -228,7 +228,6 @@ impl CmdInfo for Calls {
     ) -> Result<Answer<CmdInfoResponse>, Status> {
         Ok(Answer::new(CmdInfoResponse {
             supported_cmd_versions: self.0.versions.lock().unwrap().clone(),
-            ..CmdInfoResponse::default()
         }))
     }
 }

@@ -22,7 +22,7 @@ use crate::agent::{Agent, AgentError, AgentReport, ExecOutcome};
 use crate::domain::{DomainError, DomainHandle, Wish};
 
 /// The only version of the command service there is.
-const COMMAND_VERSION: &str = "1";
+const COMMAND_VERSION: u32 = 1;
 /// Longest time that a caller may let a program in the guest, or a sign of life, take.
 const GUEST_CALL_MAX: Duration = Duration::from_secs(3600);
 /// Time for a sign of life when the caller says nothing.
@@ -476,8 +476,7 @@ pub(super) struct Info;
 impl CmdInfo for Info {
     async fn info(&self, _: Request<CmdInfoRequest>) -> Answer<CmdInfoResponse> {
         Ok(Response::new(CmdInfoResponse {
-            supported_cmd_versions: vec![COMMAND_VERSION.to_owned()],
-            ..CmdInfoResponse::default()
+            supported_cmd_versions: vec![COMMAND_VERSION],
         }))
     }
 }

@@ -31,7 +31,10 @@ pub(super) fn check(spec: &VmiSpec, findings: &mut Findings) {
     for (index, disk) in disks.iter().enumerate() {
         let path = path.index(index);
         findings.unique_name(&path.child("name"), &disk.name, &mut names);
-        require_volume(findings, &volumes, path.child("name"), &disk.name);
+        // A CD-ROM drive may be empty.
+        if disk.cdrom.is_none() {
+            require_volume(findings, &volumes, path.child("name"), &disk.name);
+        }
         check_disk(disk, &path, findings);
     }
     for (index, filesystem) in spec.domain.devices.filesystems.iter().enumerate() {

@@ -170,6 +170,25 @@ fn disks_and_volumes_pair_up() {
 }
 
 #[test]
+fn a_cdrom_drive_may_be_empty() {
+    let vmi = |drive: &str| -> crate::Vmi {
+        let mut disk = json!({"name": "empty"});
+        disk[drive] = json!({});
+        let domain = json!({"memory": {"guest": "64Mi"}, "devices": {"disks": [disk]}});
+        let vmi = json!({"metadata": {"name": "vm"}, "spec": {"domain": domain}});
+        crate::default_vmi(&serde_json::from_value(vmi).unwrap())
+    };
+    let about_disk = |drive: &str| {
+        let errors = validate_vmi(&vmi(drive));
+        errors
+            .iter()
+            .filter(|error| error.path.as_str().contains("disks[0]"))
+            .count()
+    };
+    assert_eq!((about_disk("cdrom"), about_disk("disk")), (0, 1));
+}
+
+#[test]
 fn disk_fields_are_checked() {
     let disk = "/spec/domain/devices/disks/0";
     let path = "spec.domain.devices.disks[0]";
