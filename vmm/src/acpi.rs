@@ -4,18 +4,23 @@
 //! boot time.
 
 mod description;
+mod loader;
+
+use std::ops::Range;
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::mcfg::MCFG;
-use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
 use devices::acpi_pm;
 use x86::cpuid::Topology;
 
+pub(crate) use self::loader::files;
 use crate::board::map;
+use crate::config::MachineConfig;
+use crate::hv::soft::model;
 use crate::memory::{MemoryError, Ram};
 
 const RSDP_GPA: u64 = 0xe_0000;
@@ -26,6 +31,31 @@ const TABLES_END_GPA: u64 = 0xf_0000;
 const OEM: [u8; 6] = *b"FERROV";
 const TABLE: [u8; 8] = *b"FERROVRT";
 const REVISION: u32 = 1;
+
+const HEADER_BYTES: usize = 36;
+/// Where a table has its checksum.
+const CHECKSUM: usize = 9;
+/// Where the fixed description has addresses: the old and the new field for each table (§5.2.9).
+const FADT_POINTERS: [Pointer; 4] = [
+    Pointer {
+        offset: 36,
+        len_bytes: 4,
+    },
+    Pointer {
+        offset: 40,
+        len_bytes: 4,
+    },
+    Pointer {
+        offset: 132,
+        len_bytes: 8,
+    },
+    Pointer {
+        offset: 140,
+        len_bytes: 8,
+    },
+];
+/// The checksums of the root pointer: where each is, and the end of what it covers.
+const RSDP_SUMS: [(usize, usize); 2] = [(8, 20), (32, 36)];
 
 const RESET_PORT: u64 = 0xcf9;
 const RESET_VALUE: u8 = 0x06;
@@ -44,6 +74,18 @@ pub struct Platform {
     pub high_window_gpa: u64,
 }
 
+impl Platform {
+    /// Returns what a machine's tables depend on.
+    #[must_use]
+    pub fn new(config: &MachineConfig, ram: &Ram) -> Self {
+        Self {
+            topology: model::topology(&config.cpus),
+            pvpanic: config.pvpanic,
+            high_window_gpa: map::high_window_gpa(ram.high_end_gpa()),
+        }
+    }
+}
+
 /// Collects table bytes.
 struct Bytes(Vec<u8>);
 
@@ -53,30 +95,103 @@ impl AmlSink for Bytes {
     }
 }
 
+/// Returns what makes bytes sum to zero.
+fn sum_to_zero(bytes: &[u8]) -> u8 {
+    let sum = bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    sum.wrapping_neg()
+}
+
 fn bytes_of(table: &dyn Aml) -> Vec<u8> {
     let mut bytes = Bytes(Vec::new());
     table.to_aml_bytes(&mut bytes);
     bytes.0
 }
 
-/// Puts tables behind each other.
-struct Placer<'a> {
-    ram: &'a Ram,
-    next_gpa: u64,
+/// An address of a table inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pointer {
+    offset: usize,
+    len_bytes: usize,
 }
 
-impl Placer<'_> {
-    fn place(&mut self, bytes: &[u8]) -> Result<u64, MemoryError> {
-        let gpa = self.next_gpa;
-        let len_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let end_gpa = gpa.saturating_add(len_bytes);
-        if end_gpa > TABLES_END_GPA {
-            return Err(MemoryError::Place { gpa, len_bytes });
-        }
-        self.ram.write(gpa, bytes)?;
-        self.next_gpa = end_gpa.next_multiple_of(16);
-        Ok(gpa)
+/// The tables behind each other, for a place that they will be at.
+struct Tables {
+    base_gpa: u64,
+    bytes: Vec<u8>,
+    /// The addresses among `bytes`.
+    pointers: Vec<Pointer>,
+    /// Where the tables with such addresses lie.
+    linked: Vec<Range<usize>>,
+    rsdt_gpa: u64,
+    xsdt_gpa: u64,
+}
+
+impl Tables {
+    fn new(platform: &Platform, base_gpa: u64) -> Self {
+        let mut tables = Self {
+            base_gpa,
+            bytes: Vec::new(),
+            pointers: Vec::new(),
+            linked: Vec::new(),
+            rsdt_gpa: 0,
+            xsdt_gpa: 0,
+        };
+        let facs_gpa = tables.place(&bytes_of(&acpi_tables::facs::FACS::new()));
+        let dsdt_gpa = tables.place(&dsdt(platform));
+        let listed = [
+            tables.link(&fadt(dsdt_gpa, facs_gpa), &FADT_POINTERS),
+            tables.place(&madt(&platform.topology)),
+            tables.place(&mcfg()),
+        ];
+        tables.rsdt_gpa = tables.link(&rsdt(&listed), &entries(listed.len(), 4));
+        tables.xsdt_gpa = tables.link(&xsdt(&listed), &entries(listed.len(), 8));
+        tables
     }
+
+    /// Appends a table; returns its address.
+    fn place(&mut self, table: &[u8]) -> u64 {
+        let offset = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        self.bytes.extend(table);
+        let padded = self.bytes.len().next_multiple_of(16);
+        self.bytes.resize(padded, 0);
+        self.base_gpa + offset
+    }
+
+    /// Appends a table with addresses of others.
+    fn link(&mut self, table: &[u8], pointers: &[Pointer]) -> u64 {
+        let start = self.bytes.len();
+        self.linked.push(start..start + table.len());
+        let pointers = pointers.iter().map(|pointer| Pointer {
+            offset: start + pointer.offset,
+            ..*pointer
+        });
+        self.pointers.extend(pointers);
+        self.place(table)
+    }
+
+    /// Returns the root pointer (§5.2.5.3).
+    fn rsdp(&self) -> Vec<u8> {
+        let mut rsdp = b"RSD PTR \0".to_vec();
+        rsdp.extend(OEM);
+        rsdp.push(2);
+        rsdp.extend(low(self.rsdt_gpa).to_le_bytes());
+        rsdp.extend(36_u32.to_le_bytes());
+        rsdp.extend(self.xsdt_gpa.to_le_bytes());
+        rsdp.extend([0; 4]);
+        for (at, end) in RSDP_SUMS {
+            rsdp[at] = sum_to_zero(&rsdp[..end]);
+        }
+        rsdp
+    }
+}
+
+/// Returns the places of the addresses in a table that lists others.
+fn entries(count: usize, len_bytes: usize) -> Vec<Pointer> {
+    let place = |at| Pointer {
+        offset: HEADER_BYTES + at * len_bytes,
+        len_bytes,
+    };
+    (0..count).map(place).collect()
 }
 
 /// Writes the tables into guest RAM; returns where the root pointer lies.
@@ -84,19 +199,33 @@ impl Placer<'_> {
 /// # Errors
 /// If they do not fit below 1 MiB.
 pub fn write(platform: &Platform, ram: &Ram) -> Result<u64, MemoryError> {
-    let mut placer = Placer {
-        ram,
-        next_gpa: TABLES_GPA,
-    };
-    let facs_gpa = placer.place(&bytes_of(&acpi_tables::facs::FACS::new()))?;
-    let dsdt_gpa = placer.place(&dsdt(platform))?;
-    let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
-    for table in [fadt(dsdt_gpa, facs_gpa), madt(&platform.topology), mcfg()] {
-        xsdt.add_entry(placer.place(&table)?);
+    let tables = Tables::new(platform, TABLES_GPA);
+    let len_bytes = u64::try_from(tables.bytes.len()).unwrap_or(u64::MAX);
+    if len_bytes > TABLES_END_GPA - TABLES_GPA {
+        return Err(MemoryError::Place {
+            gpa: TABLES_GPA,
+            len_bytes,
+        });
     }
-    let xsdt_gpa = placer.place(&bytes_of(&xsdt))?;
-    ram.write(RSDP_GPA, &bytes_of(&Rsdp::new(OEM, xsdt_gpa)))?;
+    ram.write(TABLES_GPA, &tables.bytes)?;
+    ram.write(RSDP_GPA, &tables.rsdp())?;
     Ok(RSDP_GPA)
+}
+
+/// The table of 32-bit addresses (§5.2.7), which firmware reads.
+fn rsdt(listed: &[u64]) -> Vec<u8> {
+    let mut table = Sdt::new(*b"RSDT", 36, 1, OEM, TABLE, REVISION);
+    for gpa in listed {
+        table.append_slice(&low(*gpa).to_le_bytes());
+    }
+    table.update_checksum();
+    table.as_slice().to_vec()
+}
+
+fn xsdt(listed: &[u64]) -> Vec<u8> {
+    let mut table = XSDT::new(OEM, TABLE, REVISION);
+    listed.iter().for_each(|gpa| table.add_entry(*gpa));
+    bytes_of(&table)
 }
 
 fn dsdt(platform: &Platform) -> Vec<u8> {
@@ -146,7 +275,13 @@ fn fadt(dsdt_gpa: u64, facs_gpa: u64) -> Vec<u8> {
         RESET_PORT,
     );
     table.reset_value = RESET_VALUE;
-    bytes_of(&table.finalize())
+    let mut bytes = bytes_of(&table.finalize());
+    // The old fields are empty beside the new ones, but SeaBIOS reads no others.
+    bytes[36..40].copy_from_slice(&low(facs_gpa).to_le_bytes());
+    bytes[40..44].copy_from_slice(&low(dsdt_gpa).to_le_bytes());
+    bytes[CHECKSUM] = 0;
+    bytes[CHECKSUM] = sum_to_zero(&bytes);
+    bytes
 }
 
 /// The interrupt controllers (§5.2.12).

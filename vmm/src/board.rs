@@ -2,6 +2,7 @@
 
 pub mod map;
 mod notify;
+pub(crate) mod slots;
 mod virtio;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use devices::acpi_pm::TimerWidth;
 use devices::chipset::{Chipset, ChipsetConfig, ChipsetError};
 use devices::clock::{Clock, MachineClock, UtcClock};
 use devices::debug_ports::ProgressSink;
-use devices::fw_cfg::FwCfgItems;
+use devices::fw_cfg::{FwCfgError, FwCfgItems};
 use devices::pci::{PciAddress, PciError, PciFunction};
 use devices::rtc::CmosConfig;
 use devices::uart::Uart;
@@ -22,6 +23,7 @@ use devices::{ConsoleOut, PlatformSink};
 
 use self::notify::Notified;
 pub(crate) use self::virtio::open_medium;
+use crate::boot::firmware_items;
 use crate::config::{BootSource, MachineConfig};
 use crate::hv::{self, HvError, Vm};
 use crate::memory::{HIGH_GPA, Ram};
@@ -32,6 +34,9 @@ pub enum BoardError {
     /// The chips cannot be put together.
     #[error("put the chipset together")]
     Chipset(#[from] ChipsetError),
+    /// Firmware cannot be offered what it needs.
+    #[error("offer the firmware its files")]
+    Firmware(#[from] FwCfgError),
     /// The PCI bus has no place.
     #[error("plug in a PCI function")]
     Pci(#[from] PciError),
@@ -114,7 +119,10 @@ impl Board {
             msi: setup.vm.msi_sink(),
             platform: setup.platform,
             cmos: cmos(setup.config, setup.ram),
-            fw_cfg: FwCfgItems::new(),
+            fw_cfg: match setup.config.boot {
+                BootSource::Kernel { .. } => FwCfgItems::new(),
+                BootSource::Firmware { .. } => firmware_items(setup.config, setup.ram)?,
+            },
             pm_timer: TimerWidth::Bits32,
             mmconfig_is_open: matches!(setup.config.boot, BootSource::Kernel { .. }),
             serial: setup.serial_out,

@@ -27,9 +27,12 @@ use std::path::PathBuf;
 
 use x86::CpuState;
 
-use crate::config::BootSource;
+use crate::acpi::{self, Platform};
+use crate::config::{BootSource, MachineConfig};
 use crate::memory::{MemoryError, Ram};
+use crate::smbios;
 
+pub(crate) use firmware::items as firmware_items;
 pub use firmware::rom_len_bytes;
 
 /// Why a machine cannot be started.
@@ -113,18 +116,22 @@ pub enum BootError {
 /// Loads what the machine starts with and gives the memory back that this took; returns the boot
 /// processor's state at its start.
 ///
-/// `rsdp_gpa` is where the guest finds the ACPI tables, already in place.
+/// A kernel finds the machine's tables in its memory; firmware makes them itself, from files that the board offers.
 ///
 /// # Errors
 /// If a file cannot be used or does not fit.
-pub fn load(source: &BootSource, ram: &Ram, rsdp_gpa: u64) -> Result<CpuState, BootError> {
+pub fn load(config: &MachineConfig, ram: &Ram) -> Result<CpuState, BootError> {
     heap::give_back_from_now_on();
-    let start = match source {
+    let start = match &config.boot {
         BootSource::Kernel {
             kernel,
             initrd,
             cmdline,
-        } => kernel::load(kernel, initrd.as_deref(), cmdline, ram, rsdp_gpa),
+        } => {
+            let rsdp_gpa = acpi::write(&Platform::new(config, ram), ram)?;
+            smbios::write(config, ram)?;
+            kernel::load(kernel, initrd.as_deref(), cmdline, ram, rsdp_gpa)
+        }
         BootSource::Firmware { image } => {
             firmware::load(image, ram)?;
             Ok(CpuState::power_on())

@@ -43,16 +43,13 @@ use self::owner::Owner;
 use self::stats::Meter;
 pub use self::stats::{DiskStats, MachineStats, MemoryStats, VcpuStats};
 use self::vcpu_thread::VcpuThread;
-use crate::acpi;
-use crate::board::{Board, BoardError, BoardSetup, map, open_medium};
+use crate::board::{Board, BoardError, BoardSetup, open_medium};
 use crate::boot::{self, BootError};
 use crate::config::{BootSource, ConfigError, DiskConfig, DiskKind, DiskSource, MachineConfig};
 use crate::error_chain;
-use crate::hv::soft::model::topology;
 use crate::hv::{self, HvError, Vm, VmSetup};
 use crate::memory::{MemoryError, Ram};
 use crate::probe::{self, BackendReport};
-use crate::smbios;
 
 /// Commands and events that wait for the owner; a guest that floods it loses its own events.
 const COMMANDS_MAX: usize = 256;
@@ -328,14 +325,7 @@ struct Image {
 impl Image {
     /// Fills guest RAM; returns the boot processor's first state.
     fn load(&self) -> Result<hv::CpuState, MachineError> {
-        let platform = acpi::Platform {
-            topology: topology(&self.config.cpus),
-            pvpanic: self.config.pvpanic,
-            high_window_gpa: map::high_window_gpa(self.ram.high_end_gpa()),
-        };
-        let rsdp_gpa = acpi::write(&platform, &self.ram)?;
-        smbios::write(&self.config, &self.ram)?;
-        Ok(boot::load(&self.config.boot, &self.ram, rsdp_gpa)?)
+        Ok(boot::load(&self.config, &self.ram)?)
     }
 }
 

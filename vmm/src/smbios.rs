@@ -93,27 +93,42 @@ impl Structure {
 /// # Errors
 /// If guest RAM does not reach there.
 pub fn write(config: &MachineConfig, ram: &Ram) -> Result<(), MemoryError> {
-    let mut tables = tables(config, ram);
-    if tables.len() > TABLES_MAX_BYTES {
-        tracing::warn!("the SMBIOS strings are too long: the guest gets none");
-        tables = Structure::new(KIND_END, 0x7f00).finish();
-    }
+    let tables = tables(config, ram);
     ram.write(TABLES_GPA, &tables)?;
-    ram.write(ENTRY_GPA, &entry(tables.len()))
+    ram.write(ENTRY_GPA, &entry(tables.len(), TABLES_GPA))
+}
+
+/// Returns the files that firmware puts where it likes, by name: it sets the address in the entry point.
+pub(crate) fn files(config: &MachineConfig, ram: &Ram) -> [(&'static str, Vec<u8>); 2] {
+    let tables = tables(config, ram);
+    [
+        ("etc/smbios/smbios-anchor", entry(tables.len(), 0)),
+        ("etc/smbios/smbios-tables", tables),
+    ]
 }
 
 /// The 64-bit entry point (§5.2.2).
-fn entry(tables_len: usize) -> Vec<u8> {
+fn entry(tables_len: usize, tables_gpa: u64) -> Vec<u8> {
     let mut entry = b"_SM3_\0".to_vec();
     entry.extend([ENTRY_LEN_BYTES, 3, 6, 0, 1, 0]);
     entry.extend(u32::try_from(tables_len).unwrap_or(0).to_le_bytes());
-    entry.extend(TABLES_GPA.to_le_bytes());
+    entry.extend(tables_gpa.to_le_bytes());
     let sum = entry.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
     entry[5] = sum.wrapping_neg();
     entry
 }
 
 fn tables(config: &MachineConfig, ram: &Ram) -> Vec<u8> {
+    let structures = structures(config, ram);
+    let tables: Vec<u8> = structures.into_iter().flat_map(Structure::finish).collect();
+    if tables.len() > TABLES_MAX_BYTES {
+        tracing::warn!("the SMBIOS strings are too long: the guest gets none");
+        return Structure::new(KIND_END, 0x7f00).finish();
+    }
+    tables
+}
+
+fn structures(config: &MachineConfig, ram: &Ram) -> Vec<Structure> {
     let mut all = vec![firmware(), system(&config.smbios), chassis(&config.smbios)];
     for socket in 0..config.cpus.sockets {
         all.push(processor(config, socket));
@@ -128,7 +143,7 @@ fn tables(config: &MachineConfig, ram: &Ram) -> Vec<u8> {
     }
     all.push(Structure::new(KIND_BOOT, 0x2000).put(&[0; 7]));
     all.push(Structure::new(KIND_END, 0x7f00));
-    all.into_iter().flat_map(Structure::finish).collect()
+    all
 }
 
 fn firmware() -> Structure {
@@ -281,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_entry_point_sums_to_zero() {
-        let sum = entry(100)
+        let sum = entry(100, TABLES_GPA)
             .iter()
             .fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         assert_eq!(sum, 0);

@@ -16,14 +16,8 @@ use devices::virtio::{
 use devices::{GuestMemory, MsiSink};
 
 use super::BoardError;
+use super::slots::{self, DiskPlace};
 use crate::config::{DiskBus, DiskConfig, DiskKind, DiskSource, ErrorPolicy, MachineConfig};
-
-const SLOT_RNG: u8 = 1;
-const SLOT_CONSOLE: u8 = 2;
-/// Block devices follow from here on, in the order of the configuration.
-const SLOT_FIRST_DISK: u8 = 3;
-/// Behind as many block devices as there may be.
-const SLOT_SCSI: u8 = 27;
 
 /// What the virtio devices are built from.
 pub(super) struct VirtioSetup<'a> {
@@ -58,38 +52,36 @@ pub(super) fn build(setup: &VirtioSetup<'_>, lpc: &Arc<Lpc>) -> Result<VirtioDev
         Ok::<(), BoardError>(())
     };
     if setup.config.rng {
-        add(SLOT_RNG, "rng", Arc::new(Rng))?;
+        add(slots::RNG, "rng", Arc::new(Rng))?;
     }
     if !setup.config.console_ports.is_empty() {
         let console = Console::new(None, &ports(setup))?;
-        add(SLOT_CONSOLE, "console", Arc::new(console))?;
+        add(slots::CONSOLE, "console", Arc::new(console))?;
     }
     let threads = io_threads(setup.config)?;
     let scsi = scsi(setup.config, &threads)?;
     let mut disks = Vec::new();
-    let (mut slot, mut target) = (SLOT_FIRST_DISK, 0);
-    for (index, config) in setup.config.disks.iter().enumerate() {
+    let places = slots::disk_places(&setup.config.disks);
+    for (index, (config, place)) in setup.config.disks.iter().zip(places).enumerate() {
         let medium = open_medium(config).map_err(|source| BoardError::Disk {
             index,
             name: config.name.clone(),
             source: Box::new(source),
         })?;
-        match (config.bus, &scsi, medium) {
-            (DiskBus::VirtioScsi, Some(scsi), medium) => {
+        match (place, &scsi, medium) {
+            (DiskPlace::Target(target), Some(scsi), medium) => {
                 disks.push(scsi.plug(target, medium, &scsi_options(config, setup))?);
-                target += 1;
             }
-            (_, _, Some(disk)) => {
+            (DiskPlace::Slot(slot), _, Some(disk)) => {
                 let blk = Blk::new(&disk, blk_options(config, setup, &threads));
                 disks.push(blk.handle());
                 add(slot, &format!("disk-{}", config.name), Arc::new(blk))?;
-                slot += 1;
             }
-            (_, _, None) => unreachable!("the configuration was validated"),
+            _ => unreachable!("the configuration was validated"),
         }
     }
     if let Some(scsi) = scsi {
-        add(SLOT_SCSI, "scsi", Arc::new(scsi))?;
+        add(slots::SCSI, "scsi", Arc::new(scsi))?;
     }
     Ok(VirtioDevices { functions, disks })
 }

@@ -1,7 +1,10 @@
 //! Firmware at the reset vector.
 
+mod items;
+
 use std::path::Path;
 
+pub(crate) use self::items::items;
 use super::{BootError, file};
 use crate::memory::{HIGH_GPA, Ram};
 
