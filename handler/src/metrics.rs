@@ -102,14 +102,7 @@ async fn metrics(State(gauges): State<Arc<Gauges>>) -> Result<Response, Refusal>
 
 async fn counters(State(gauges): State<Arc<Gauges>>) -> Result<Json<Value>, Refusal> {
     let _place = gauges.enter()?;
-    let asked = gauges.present().into_iter().map(async |launcher| {
-        let stats = timeout(ANSWER, launcher.domain_stats())
-            .await
-            .ok()?
-            .ok()??;
-        let stats = serde_json::to_value(stats).ok()?;
-        Some((launcher.key.to_string(), stats))
-    });
+    let asked = gauges.present().into_iter().map(count);
     let stats: Map<String, Value> = join_all(asked).await.into_iter().flatten().collect();
     Ok(Json(stats.into()))
 }
@@ -155,6 +148,16 @@ impl Gauges {
         samples.histograms(self.phases.histograms());
         samples
     }
+}
+
+/// Asks a launcher for its counters.
+async fn count(launcher: Launcher) -> Option<(String, Value)> {
+    let stats = timeout(ANSWER, launcher.domain_stats())
+        .await
+        .ok()?
+        .ok()??;
+    let stats = serde_json::to_value(stats).ok()?;
+    Some((launcher.key.to_string(), stats))
 }
 
 /// Asks a launcher; what it does not answer in time is left out.

@@ -92,15 +92,10 @@ impl Servers {
     ///
     /// Fails when a port is taken.
     pub async fn bind(address: IpAddr, ports: Ports) -> Result<Self, ServerError> {
-        let listen = async |port| {
-            let address = SocketAddr::new(address, port);
-            let listener = TcpListener::bind(address).await;
-            listener.map_err(|source| ServerError::Listen { address, source })
-        };
         Ok(Self {
-            console: listen(ports.console).await?,
-            metrics: listen(ports.metrics).await?,
-            stats: listen(ports.stats).await?,
+            console: listen(address, ports.console).await?,
+            metrics: listen(address, ports.metrics).await?,
+            stats: listen(address, ports.stats).await?,
         })
     }
 
@@ -160,4 +155,10 @@ impl Servers {
         }
         while serving.join_next().await.is_some() {}
     }
+}
+
+async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, ServerError> {
+    let address = SocketAddr::new(address, port);
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServerError::Listen { address, source })
 }

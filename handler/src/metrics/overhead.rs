@@ -42,3 +42,23 @@ fn resident(text: &str) -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::resident;
+
+    #[test]
+    fn the_resident_size_is_found_among_the_others() {
+        let text = "00400000-7fff rollup\nRss:      1716 kB\nPss:       900 kB\n";
+        assert_eq!(resident(text), Some(1716 * 1024));
+        for odd in [
+            "",
+            "Rss: kB",
+            "Rss: 5",
+            "Rss: 99999999999999999999 kB",
+            "Rss: 18446744073709551615 kB",
+        ] {
+            assert_eq!(resident(odd), None, "{odd}");
+        }
+    }
+}

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, NoLabelSet,
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder,
+    NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -70,6 +71,10 @@ impl Labels {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.own.is_empty()
+    }
+
     /// Returns these labels and some more.
     pub(super) fn with<'a>(
         &self,
@@ -124,6 +129,13 @@ impl Samples {
     }
 }
 
+fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: f64) -> fmt::Result {
+    match kind {
+        Kind::Gauge => metric.encode_gauge(&value),
+        Kind::Counter => metric.encode_counter::<NoLabelSet, _, f64>(&value, None),
+    }
+}
+
 impl Collector for Samples {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for (family, values) in self.values.values() {
@@ -133,10 +145,11 @@ impl Collector for Samples {
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for (labels, value) in values {
-                let mut metric = metric.encode_family(labels)?;
-                match family.kind {
-                    Kind::Gauge => metric.encode_gauge(value)?,
-                    Kind::Counter => metric.encode_counter::<NoLabelSet, _, f64>(value, None)?,
+                // Empty braces are no part of the format.
+                if labels.is_empty() {
+                    encode_value(&mut metric, family.kind, *value)?;
+                } else {
+                    encode_value(&mut metric.encode_family(labels)?, family.kind, *value)?;
                 }
             }
         }
@@ -147,5 +160,46 @@ impl Collector for Samples {
             histograms.times.encode(metric)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Family, Kind, Labels, Samples};
+
+    static SIZE: Family = Family {
+        name: "size_bytes",
+        help: "Size",
+        kind: Kind::Gauge,
+    };
+    static VISITS: Family = Family {
+        name: "visits",
+        help: "Visits",
+        kind: Kind::Counter,
+    };
+
+    #[test]
+    fn values_are_written_once_with_their_labels() {
+        let mut samples = Samples::default();
+        let labels = Labels::new([("node", "a\"b")]).with([("disk", "x\n")]);
+        samples.add(&VISITS, &labels, Some(2.0));
+        samples.add(&VISITS, &labels, Some(3.0));
+        samples.add(&SIZE, &Labels::default(), Some(1.5));
+        samples.add(&SIZE, &labels, None);
+        samples.add(&SIZE, &labels, Some(f64::NAN));
+        let expected = concat!(
+            "# HELP size_bytes Size\n# TYPE size_bytes gauge\nsize_bytes 1.5\n",
+            "# HELP visits Visits\n# TYPE visits counter\n",
+            "visits_total{node=\"a\\\"b\",disk=\"x\\n\"} 2.0\n# EOF\n",
+        );
+        assert_eq!(samples.into_text(), expected);
+    }
+
+    #[test]
+    fn labels_are_cut_where_they_get_too_long() {
+        let mut samples = Samples::default();
+        let labels = Labels::new([("name", "ä".repeat(100_000).as_str())]);
+        samples.add(&SIZE, &labels, Some(1.0));
+        assert!(samples.into_text().len() < 1024);
     }
 }

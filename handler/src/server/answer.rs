@@ -100,10 +100,16 @@ impl IntoResponse for Refusal {
 
 /// Makes unknown paths and methods be answered as all else is.
 pub(crate) fn fall_back<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    let unknown = async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path");
-    let wrong = async || {
-        let message = "this path does not take this method";
-        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
-    };
-    router.fallback(unknown).method_not_allowed_fallback(wrong)
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn unknown_path() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+async fn wrong_method() -> Refusal {
+    let message = "this path does not take this method";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

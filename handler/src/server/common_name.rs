@@ -77,3 +77,61 @@ fn name(tag: u8, attribute: &[u8]) -> Option<&str> {
         .contains(&tag)
         .then(|| std::str::from_utf8(value).ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::common_name;
+
+    fn certificate(names: &[(DnType, &str)]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, name) in names {
+            params.distinguished_name.push(kind.clone(), *name);
+        }
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_common_name_is_found_among_others() {
+        let long = "x".repeat(300);
+        for name in ["kubevirt.io:system:client:virt-handler", "ä", "", &long] {
+            let names = [
+                (DnType::OrganizationName, "kubevirt.io"),
+                (DnType::CommonName, name),
+                (DnType::LocalityName, "here"),
+            ];
+            assert_eq!(common_name(&certificate(&names)), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_a_name_has_none() {
+        let nameless = certificate(&[(DnType::OrganizationName, "kubevirt.io")]);
+        assert_eq!(common_name(&nameless), None);
+        assert_eq!(common_name(&certificate(&[])), None);
+    }
+
+    #[test]
+    fn a_certificate_that_is_cut_off_has_no_name() {
+        let whole = certificate(&[(DnType::CommonName, "a")]);
+        for len in 0..whole.len() {
+            assert_eq!(common_name(&whole[..len]), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in any::<Vec<u8>>(), at in 0_usize..400, byte in any::<u8>()) {
+            let _name = common_name(&bytes);
+            let mut framed = vec![0x30, 0x82, 0x01, 0x00, 0x30, 0x81, 0xf0];
+            framed.extend_from_slice(&bytes);
+            framed.resize(400, 0);
+            framed[at] = byte;
+            let _name = common_name(&framed);
+        }
+    }
+}

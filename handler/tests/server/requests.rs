@@ -1,0 +1,184 @@
+//! Lifecycle requests and questions about the guest.
+
+use crate::site::{Site, instance, machine, path};
+use crate::stand_in::Script;
+
+#[tokio::test]
+async fn changes_reach_the_launcher() {
+    let mut site = Site::new().await;
+    let running = site.launch("vm", machine("vm", "Running")).await;
+    let paused = site.launch("other", machine("other", "Paused")).await;
+    for (name, action, body) in [
+        ("vm", "pause", ""),
+        ("vm", "freeze", r#"{"unfreezeTimeout": "5m0s"}"#),
+        ("vm", "unfreeze", "{}"),
+        ("vm", "reset", ""),
+        ("vm", "pause", r#"{"dryRun": ["All"]}"#),
+        ("other", "unpause", "{}"),
+    ] {
+        let answer = site.ask("PUT", &path(name, action), body).await;
+        assert_eq!(
+            (answer.code, answer.body.len()),
+            (202, 0),
+            "{action}: {answer:?}"
+        );
+    }
+    let asked = [
+        "pause_virtual_machine",
+        "freeze for 300",
+        "unfreeze_virtual_machine",
+    ];
+    assert_eq!(running.asked.lock().unwrap()[..3], asked);
+    assert_eq!(
+        running.asked.lock().unwrap()[3..],
+        ["reset_virtual_machine"]
+    );
+    assert_eq!(*paused.asked.lock().unwrap(), ["unpause_virtual_machine"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_told() {
+    let mut site = Site::new().await;
+    site.launch("vm", machine("vm", "Running")).await;
+    site.launch("paused", machine("paused", "Paused")).await;
+    site.launch("none", Script::default()).await;
+    site.store.put(instance("waiting"));
+    for (name, action, body, code, reason, part) in [
+        (
+            "nobody",
+            "pause",
+            "",
+            404,
+            "NotFound",
+            "is not on this node",
+        ),
+        (
+            "waiting",
+            "pause",
+            "",
+            409,
+            "Conflict",
+            "has no launcher here",
+        ),
+        ("none", "pause", "", 409, "Conflict", "not running"),
+        ("paused", "pause", "", 409, "Conflict", "paused already"),
+        ("vm", "unpause", "", 409, "Conflict", "not paused"),
+        (
+            "paused",
+            "softreboot",
+            "",
+            409,
+            "Conflict",
+            "unpause it first",
+        ),
+        (
+            "vm",
+            "softreboot",
+            "",
+            501,
+            "NotImplemented",
+            "does not know it",
+        ),
+        ("vm", "freeze", "", 400, "BadRequest", "unfreezeTimeout"),
+        (
+            "vm",
+            "freeze",
+            r#"{"unfreezeTimeout":"-5"}"#,
+            400,
+            "BadRequest",
+            "unfreezeTimeout",
+        ),
+        (
+            "vm",
+            "freeze",
+            r#"{"unfreezeTimeout":5}"#,
+            400,
+            "BadRequest",
+            "unfreezeTimeout",
+        ),
+        ("vm", "pause", "{", 400, "BadRequest", "no JSON"),
+        ("vm", "backup", "", 501, "NotImplemented", "backups"),
+        (
+            "nobody",
+            "backup",
+            "",
+            404,
+            "NotFound",
+            "is not on this node",
+        ),
+        ("vm", "console", "", 405, "MethodNotAllowed", "method"),
+        ("vm", "addvolume", "", 404, "NotFound", "nothing"),
+    ] {
+        let answer = site.ask("PUT", &path(name, action), body).await;
+        let message = answer.refusal(code, reason);
+        assert!(message.contains(part), "{name} {action}: {message}");
+    }
+    let vnc = site.ask("GET", &path("vm", "vnc"), "").await;
+    let message = vnc.refusal(501, "NotImplemented");
+    assert!(message.contains("no display"), "{message}");
+    let console = site.ask("GET", &path("vm", "console"), "").await;
+    assert!(console.refusal(400, "BadRequest").contains("WebSocket"));
+}
+
+#[tokio::test]
+async fn a_launcher_that_says_no_is_quoted() {
+    let mut site = Site::new().await;
+    let mut script = machine("vm", "Running");
+    script.refusal = Some("the disk is \"full\"".to_owned());
+    site.launch("vm", script).await;
+    let answer = site.ask("PUT", &path("vm", "pause"), "").await;
+    let message = answer.refusal(500, "InternalError");
+    assert!(message.ends_with("the disk is \"full\""), "{message}");
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused() {
+    let mut site = Site::new().await;
+    let script = site.launch("vm", machine("vm", "Running")).await;
+    let long = "x".repeat(70_000);
+    let answer = site.ask("PUT", &path("vm", "pause"), &long).await;
+    answer.refusal(413, "RequestEntityTooLarge");
+    for name in [
+        "..%2f..%2fetc",
+        "%2e%2e",
+        "a%00b",
+        "vm%2fpause",
+        "%ff",
+        &"y".repeat(3000),
+    ] {
+        let answer = site.ask("PUT", &path(name, "pause"), "").await;
+        assert!([400, 404].contains(&answer.code), "{name}: {answer:?}");
+        assert_eq!(answer.json()["kind"], "Status");
+        assert!(answer.body.len() < 4096);
+    }
+    assert!(script.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_guest_is_told_of() {
+    let mut site = Site::new().await;
+    let mut script = machine("vm", "Running");
+    script.filesystems = r#"[{"diskName":"vda1","mountPoint":"/","fileSystemType":"ext4","usedBytes":1,"totalBytes":2}]"#.to_owned();
+    site.launch("vm", script).await;
+    let info = site.ask("GET", &path("vm", "guestosinfo"), "").await;
+    assert_eq!(info.json()["hostname"], "engine");
+    let users = site.ask("GET", &path("vm", "userlist"), "").await.json();
+    assert_eq!(users["kind"], "VirtualMachineInstanceGuestOSUserList");
+    assert_eq!(users["items"][0]["userName"], "ada");
+    let filesystems = site
+        .ask("GET", &path("vm", "filesystemlist"), "")
+        .await
+        .json();
+    assert_eq!(filesystems["kind"], "VirtualMachineInstanceFileSystemList");
+    assert_eq!(filesystems["items"][0]["mountPoint"], "/");
+}
+
+#[tokio::test]
+async fn a_list_that_makes_no_sense_is_the_launchers_fault() {
+    let mut site = Site::new().await;
+    let mut script = machine("vm", "Running");
+    script.filesystems = r#"{"items": 5}"#.to_owned();
+    site.launch("vm", script).await;
+    let answer = site.ask("GET", &path("vm", "filesystemlist"), "").await;
+    answer.refusal(502, "InternalError");
+}
