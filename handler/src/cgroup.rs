@@ -1,13 +1,129 @@
 //! Which devices the launcher's control group may use (§2.13).
+//!
+//! Version 1 has rules that are written one by one and add up. Version 2 has a program of the kernel's (eBPF) that
+//! decides for the whole group: replacing it takes `bpf(2)`, which needs unsafe code, so it is not done here. Nothing is
+//! missing for what a container was given at its start: the runtime has allowed that.
+
+mod rules;
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Component, Path, PathBuf};
 
 use api::Vmi;
+use rustix::fs::{FileType, OFlags, fstat, major, minor};
+use tracing::{debug, warn};
 
 use crate::config::HostPaths;
 use crate::launchers::Launcher;
+use crate::mounts::place::open_beneath;
+pub use rules::{DeviceKind, DeviceNode, DeviceRule, rules};
+
+/// Bytes of a process's list of groups that are looked at.
+const GROUPS_LEN_MAX_BYTES: u64 = 64 << 10;
+/// Devices of a launcher that are looked at: more than a machine can have.
+const NODES_MAX: usize = 1024;
+/// Folders in `/dev` whose devices are machines' (VFIO groups, USB buses), with how deep they are.
+const DEVICE_FOLDERS: [(&str, usize); 2] = [("dev/vfio", 1), ("dev/bus/usb", 2)];
+/// Single devices of machines.
+const DEVICES: [&str; 3] = ["dev/kvm", "dev/vhost-vsock", "dev/sev"];
 
 /// Why devices cannot be allowed.
 #[derive(Debug, thiserror::Error)]
-pub enum CgroupError {}
+pub enum CgroupError {
+    /// The launcher's group cannot be found.
+    #[error("find the control group of the launcher in {}", path.display())]
+    Find {
+        /// What lists it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The launcher's devices cannot be looked at.
+    #[error("list devices in {}", path.display())]
+    List {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel does not take a rule.
+    #[error("write {rule:?} to {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        rule: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The group is of version 2.
+    #[error(
+        "allow devices in {}: control groups of version 2 are changed by bpf(2), which this handler does not do; start the instance anew with the device, or use a node with version 1",
+        path.display()
+    )]
+    Unsupported {
+        /// The group.
+        path: PathBuf,
+    },
+}
+
+/// The control group that decides on devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceGroup {
+    /// Of version 1, with this folder.
+    V1(PathBuf),
+    /// Of version 2, with this folder.
+    V2(PathBuf),
+}
+
+impl DeviceGroup {
+    /// Finds the group of a launcher. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the process is gone, or when its groups are not those below `paths.cgroup_dir`.
+    pub fn of(paths: &HostPaths, launcher: &Launcher) -> Result<Self, CgroupError> {
+        let path = paths.proc_dir.join(launcher.pid.to_string()).join("cgroup");
+        let mut groups = String::new();
+        let read = std::fs::File::open(&path)
+            .and_then(|file| file.take(GROUPS_LEN_MAX_BYTES).read_to_string(&mut groups));
+        let found = read.and_then(|_| Self::find(&paths.cgroup_dir, &groups));
+        found.map_err(|source| CgroupError::Find { path, source })
+    }
+
+    /// Reads `<number>:<controllers>:<path>` lines (cgroups(7)).
+    fn find(cgroup_dir: &Path, groups: &str) -> io::Result<Self> {
+        let fields = |line: &'_ str| -> Option<(String, String)> {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            Some((controllers.to_owned(), path.to_owned()))
+        };
+        let groups: Vec<_> = groups.lines().filter_map(fields).collect();
+        let has = |controllers: &str| controllers.split(',').any(|it| it == "devices");
+        if let Some((_, path)) = groups.iter().find(|(controllers, _)| has(controllers)) {
+            return Ok(Self::V1(below(&cgroup_dir.join("devices"), path)?));
+        }
+        match groups
+            .iter()
+            .find(|(controllers, _)| controllers.is_empty())
+        {
+            Some((_, path)) => Ok(Self::V2(below(cgroup_dir, path)?)),
+            None => Err(io::Error::other("it is in no group for devices")),
+        }
+    }
+}
+
+fn below(folder: &Path, group: &str) -> io::Result<PathBuf> {
+    let group = Path::new(group.trim_start_matches('/'));
+    let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
+    if !group.components().all(is_name) {
+        return Err(io::Error::other(
+            "the group is not below the handler's: the handler must run in the host's cgroup namespace",
+        ));
+    }
+    Ok(folder.join(group))
+}
 
 /// Allows the launcher those devices that its container was given. Blocks. Control groups of version 2 need nothing: the
 /// container runtime has allowed what it put there.
@@ -15,10 +131,110 @@ pub enum CgroupError {}
 /// # Errors
 ///
 /// Fails when the group cannot be found or written.
-pub fn allow_present(
-    _paths: &HostPaths,
-    _vmi: &Vmi,
-    _launcher: &Launcher,
+pub fn allow_present(paths: &HostPaths, vmi: &Vmi, launcher: &Launcher) -> Result<(), CgroupError> {
+    match DeviceGroup::of(paths, launcher)? {
+        // A group of version 1 for everything is a process outside of containers, which may use all.
+        DeviceGroup::V1(group) if group == paths.cgroup_dir.join("devices") => Ok(()),
+        DeviceGroup::V1(group) if !group.exists() => {
+            warn!(group = %group.display(), "the launcher's control group is not mounted here; its devices stay as the runtime left them");
+            Ok(())
+        }
+        DeviceGroup::V1(_) => {
+            let nodes = nodes(&launcher.root(), vmi)?;
+            allow_devices(paths, launcher, &rules(&nodes))
+        }
+        DeviceGroup::V2(_) => Ok(()),
+    }
+}
+
+/// Allows a launcher devices, which may be such as it was given after its start. Blocks.
+///
+/// # Errors
+///
+/// Fails when the group cannot be found or written, and on control groups of version 2.
+pub fn allow_devices(
+    paths: &HostPaths,
+    launcher: &Launcher,
+    rules: &[DeviceRule],
 ) -> Result<(), CgroupError> {
+    let group = match DeviceGroup::of(paths, launcher)? {
+        DeviceGroup::V1(group) => group,
+        DeviceGroup::V2(path) => return Err(CgroupError::Unsupported { path }),
+    };
+    for rule in rules {
+        let file = if rule.is_allowed {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
+        let path = group.join(file);
+        debug!(%rule, path = %path.display(), "device rule");
+        let text = rule.to_string();
+        let opened = std::fs::OpenOptions::new().write(true).open(&path);
+        // The kernel takes one rule per write.
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|source| CgroupError::Write {
+            path,
+            rule: text,
+            source,
+        })?;
+    }
     Ok(())
 }
+
+/// Returns the devices in a launcher's root that are its machine's.
+fn nodes(root: &Path, vmi: &Vmi) -> Result<Vec<DeviceNode>, CgroupError> {
+    let single = DEVICES.iter().map(PathBuf::from);
+    let mut nodes: Vec<_> = single.filter_map(|path| node(root, &path)).collect();
+    let names = vmi.spec.volumes.iter().map(|volume| volume.name.as_str());
+    let names = names.filter(|name| !name.contains('/') && !matches!(*name, "" | "." | ".."));
+    let blocks = names.filter_map(|name| node(root, &Path::new("dev").join(name)));
+    nodes.extend(blocks.filter(|node| node.kind == DeviceKind::Block));
+    for (folder, depth) in DEVICE_FOLDERS {
+        let listed = list(root, Path::new(folder), depth, &mut nodes);
+        listed.map_err(|source| CgroupError::List {
+            path: root.join(folder),
+            source,
+        })?;
+    }
+    Ok(nodes)
+}
+
+fn list(root: &Path, folder: &Path, depth: usize, nodes: &mut Vec<DeviceNode>) -> io::Result<()> {
+    let opened = match open_beneath(root, folder, OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    for entry in std::fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))? {
+        if nodes.len() >= NODES_MAX {
+            return Err(io::Error::other("there are too many devices"));
+        }
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() && depth > 1 {
+            list(root, &path, depth - 1, nodes)?;
+        } else {
+            nodes.extend(node(root, &path));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the device at a path below the root, if one is there. Links are not followed.
+fn node(root: &Path, path: &Path) -> Option<DeviceNode> {
+    let file = open_beneath(root, path, OFlags::NOFOLLOW).ok()?;
+    let stat = fstat(file).ok()?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => DeviceKind::Character,
+        FileType::BlockDevice => DeviceKind::Block,
+        _ => return None,
+    };
+    Some(DeviceNode {
+        kind,
+        major: major(stat.st_rdev),
+        minor: minor(stat.st_rdev),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,35 +1,142 @@
-//! What is left on the node of instances that are gone.
+//! What is left on the node of instances that are gone: looked at, decided on, and removed, each by itself.
+//!
+//! What an instance that is known needs is never touched, nor a pod whose launcher listens. Ghost records are not looked
+//! after here: each stands for a launcher, whose end is told first.
+
+mod observe;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, OFlags, unlinkat};
+use rustix::io::Errno;
 
 use crate::config::HostPaths;
+use crate::mounts;
+use crate::mounts::place::{MountPoint, is_uid, open_beneath, pods_dir};
+pub use observe::{Observed, Pod, Record, observe};
 
-/// What there is on the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {}
+/// Folder of the domains that have ended, in the handler's own.
+const FINAL_DOMAINS: &str = "final-domains";
+/// The pods' volume with the command socket.
+const SOCKETS: &str = "volumes/kubernetes.io~empty-dir/sockets";
+/// The pods' volume that is the launcher's `/var/run/kubevirt`.
+const PUBLIC: &str = "volumes/kubernetes.io~empty-dir/public";
+/// The mark of a launcher that was given up.
+const MARK: &str = "launcher-unresponsive";
+/// The socket on which launchers tell what happens.
+const PIPE: &str = "domain-notify-pipe.sock";
 
 /// Something that nobody needs any more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Leftover {}
-
-/// Looks at what there is. Blocks.
-#[must_use]
-pub fn observe(_paths: &HostPaths) -> Observed {
-    Observed {}
+pub enum Leftover {
+    /// The mounts on record of an instance.
+    Mounts {
+        /// UID of the instance.
+        uid: String,
+    },
+    /// A mount in a pod that is on no record.
+    Mount {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// How a domain ended whose launcher is forgotten.
+    FinalDomain {
+        /// UID of the instance.
+        uid: String,
+    },
+    /// The mark that a launcher was given up.
+    Mark {
+        /// UID of the pod.
+        pod_uid: String,
+    },
+    /// The socket for a launcher's notifications.
+    Pipe {
+        /// UID of the pod.
+        pod_uid: String,
+    },
 }
 
 /// Returns what nobody needs any more; never what belongs to one of the instances that are known by uid.
 #[must_use]
-pub fn leftovers(_observed: &Observed, _known_uids: &BTreeSet<String>) -> Vec<Leftover> {
-    Vec::new()
+pub fn leftovers(observed: &Observed, known_uids: &BTreeSet<String>) -> Vec<Leftover> {
+    let is_known = |uid: &String| known_uids.contains(uid);
+    let is_alive = |pod: &String| observed.pods.get(pod).is_some_and(|pod| pod.is_alive);
+    let mounts = observed.mounts.iter().filter(|(uid, record)| {
+        let is_on_ghost = observed.ghosts.contains_key(*uid);
+        !is_known(uid) && !is_on_ghost && !record.pods.iter().any(is_alive)
+    });
+    let mut leftovers: Vec<_> = mounts
+        .map(|(uid, _)| Leftover::Mounts { uid: uid.clone() })
+        .collect();
+    let finals = observed.finals.iter();
+    let finals = finals.filter(|uid| !is_known(uid) && !observed.ghosts.contains_key(*uid));
+    leftovers.extend(finals.map(|uid| Leftover::FinalDomain { uid: uid.clone() }));
+    leftovers.extend(of_pods(observed));
+    leftovers
 }
 
-/// Removes a leftover. Blocks.
+fn of_pods(observed: &Observed) -> impl Iterator<Item = Leftover> {
+    let on_record = |path: &PathBuf| observed.mounts.values().any(|it| it.paths.contains(path));
+    let has_record = |pod: &String| {
+        observed.ghosts.values().any(|of| of == pod)
+            || observed.mounts.values().any(|it| it.pods.contains(pod))
+    };
+    let free = observed.pods.iter();
+    let free = free.filter(move |(uid, pod)| !pod.is_alive && !has_record(uid));
+    free.flat_map(move |(uid, pod)| {
+        let mounts = pod.mounts.iter().filter(|path| !on_record(path));
+        let mounts = mounts.map(|path| Leftover::Mount { path: path.clone() });
+        let pod_uid = || uid.clone();
+        let mark = pod.has_mark.then(|| Leftover::Mark { pod_uid: pod_uid() });
+        let pipe = pod.has_pipe.then(|| Leftover::Pipe { pod_uid: pod_uid() });
+        mounts.chain(mark).chain(pipe).collect::<Vec<_>>()
+    })
+}
+
+/// Removes a leftover. Blocks. What is gone already is no error.
 ///
 /// # Errors
 ///
 /// Fails when the node refuses.
-pub fn remove(_paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
-    match *leftover {}
+pub fn remove(paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
+    match leftover {
+        Leftover::Mounts { uid } => mounts::unmount_all(paths, uid).map_err(io::Error::other),
+        Leftover::Mount { path } => match MountPoint::at(paths, path) {
+            Some(point) => point.clear(),
+            None => Err(io::Error::other("the mount is in no pod")),
+        },
+        Leftover::FinalDomain { uid } => {
+            if !is_uid(uid) {
+                return Err(io::Error::other("the uid is no name for a file"));
+            }
+            let folder = paths.private_dir.join(FINAL_DOMAINS);
+            unless_gone(std::fs::remove_file(folder.join(uid)))
+        }
+        Leftover::Mark { pod_uid } => remove_in_pod(paths, pod_uid, SOCKETS, MARK),
+        Leftover::Pipe { pod_uid } => remove_in_pod(paths, pod_uid, PUBLIC, PIPE),
+    }
 }
+
+fn remove_in_pod(paths: &HostPaths, pod_uid: &str, volume: &str, name: &str) -> io::Result<()> {
+    let path = Path::new(pod_uid).join(volume);
+    let folder = match open_beneath(&pods_dir(paths), &path, OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@
 
 mod attach;
 mod checksum;
-mod container;
+pub(crate) mod container;
 pub(crate) mod place;
 pub(crate) mod state;
 mod wanted;

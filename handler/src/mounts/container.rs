@@ -115,29 +115,43 @@ fn is_regular(file: &OwnedFd) -> io::Result<bool> {
     Ok(format == FileType::RegularFile)
 }
 
-/// Returns which process listens on a socket, if one does.
+/// Returns which process listens on a socket, if one does and has the time for us.
 fn listener(folder: impl AsFd, name: &str) -> io::Result<Option<i32>> {
+    Ok(match dial(folder, name)? {
+        Dialled::Answered(stream) => Some(getsockopt(&stream, PeerCredentials)?.pid()),
+        Dialled::Busy | Dialled::Nobody => None,
+    })
+}
+
+/// What comes of connecting to a socket.
+pub(crate) enum Dialled {
+    /// A connection.
+    Answered(OwnedFd),
+    /// Someone listens, who does not answer.
+    Busy,
+    /// There is no socket, or nobody listens.
+    Nobody,
+}
+
+/// Connects to a socket of a pod without waiting.
+pub(crate) fn dial(folder: impl AsFd, name: &str) -> io::Result<Dialled> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match fs::openat(folder, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(Dialled::Nobody),
         opened => opened?,
     };
     let format = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
     if format != FileType::Socket {
         return Err(io::Error::other("this is no socket"));
     }
-    let stream = socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     // This path is short whatever the socket's own is.
     let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
     match connect(stream.as_raw_fd(), &address) {
-        Ok(()) => Ok(Some(getsockopt(&stream, PeerCredentials)?.pid())),
-        // It listens no more, or has not the time for us.
-        Err(NixErrno::ECONNREFUSED | NixErrno::EAGAIN) => Ok(None),
+        Ok(()) => Ok(Dialled::Answered(stream)),
+        Err(NixErrno::ECONNREFUSED) => Ok(Dialled::Nobody),
+        Err(NixErrno::EAGAIN) => Ok(Dialled::Busy),
         Err(error) => Err(error.into()),
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn inode(file: impl AsFd) -> io::Result<(u64, u64)> {
 
 /// The pods' volume of container disks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Disks {
+pub(crate) struct Disks {
     pods: PathBuf,
     pod_uid: String,
 }
@@ -84,7 +84,7 @@ impl Disks {
 
 /// A file on which a file of a container is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MountPoint {
+pub(crate) struct MountPoint {
     disks: Disks,
     folder: String,
     name: String,
@@ -101,7 +101,7 @@ impl MountPoint {
     }
 
     /// Reads what [`MountPoint::path`] wrote, by whichever name of the pods' folder.
-    pub(super) fn at(paths: &HostPaths, path: &Path) -> Option<Self> {
+    pub(crate) fn at(paths: &HostPaths, path: &Path) -> Option<Self> {
         let kubelet = paths.kubelet_dir.join("pods");
         let pods = [kubelet, paths.pods_dir.clone()];
         let pods = pods.into_iter().find(|pods| path.starts_with(pods))?;
@@ -118,6 +118,11 @@ impl MountPoint {
             pods,
         };
         Some(Self::new(&disks, folder, within.file_name()?.to_str()?))
+    }
+
+    /// Returns whose pod it is in.
+    pub(crate) fn pod_uid(&self) -> &str {
+        &self.disks.pod_uid
     }
 
     /// Returns where it is on the host.
@@ -177,7 +182,7 @@ impl MountPoint {
     }
 
     /// Unmounts what is mounted on it and removes it. What is not there is no error.
-    pub(super) fn clear(&self) -> io::Result<()> {
+    pub(crate) fn clear(&self) -> io::Result<()> {
         let folder = match self.open_folder() {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,5 +1,7 @@
 //! Container disks with real containers: processes with mount namespaces and roots of their own.
 #![expect(
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
     reason = "an integration test is a test module as a whole"
