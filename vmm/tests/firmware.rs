@@ -6,9 +6,10 @@
     reason = "an integration test is a test module, its helpers included, and says what it skips"
 )]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -196,6 +197,13 @@ impl Guest {
         }
     }
 
+    fn send(&self, text: &str) {
+        let mut bytes = text.as_bytes();
+        while !bytes.is_empty() {
+            bytes = &bytes[self.machine.serial_input(bytes)..];
+        }
+    }
+
     #[track_caller]
     fn expect(&self, text: &str) {
         assert!(
@@ -252,6 +260,115 @@ fn the_disk_with_the_lowest_number_is_booted() {
         }
         let guest = Guest::start(config(&image, disks.clone()));
         guest.expect(&format!("this is {first}"));
+        assert_eq!(guest.machine.wait(), MachineEnd::PoweredOff);
+    }
+}
+
+const GRUB: &str = "/usr/lib/grub/i386-pc";
+const GRUB_CONFIG: &str = "serial --unit=0\nterminal_output serial\nlinux /vmlinuz console=ttyS0 quiet\n\
+    initrd /initrd\nboot\n";
+const SECTOR_BYTES: u64 = 512;
+const PARTITION_SECTOR: u32 = 2048;
+const PARTITION_MIB: u32 = 40;
+
+/// The folder of `make images`; without it, or without GRUB, the tests are skipped.
+fn guests() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
+    let folder = std::env::var_os("FERROVIRT_GUESTS").map_or_else(beside, PathBuf::from);
+    if !folder.join(".stamp").is_file() {
+        eprintln!(
+            "skipped: no guests in {}: run `make images`",
+            folder.display()
+        );
+        return None;
+    }
+    let can_make = |tool: &str| Command::new(tool).arg("-V").output().is_ok();
+    if !Path::new(GRUB).is_dir() || !can_make("grub-mkimage") || !can_make("mke2fs") {
+        eprintln!("skipped: no GRUB: install the packages grub-pc-bin, grub-common and e2fsprogs");
+        return None;
+    }
+    Some(folder)
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{command:?}: {done:?}");
+}
+
+/// A disk as an installer leaves it: GRUB in the boot sector and behind it, and one partition with a kernel.
+fn grub_disk(folder: &Path, guests: &Path) -> PathBuf {
+    let tree = folder.join("tree");
+    fs::create_dir_all(tree.join("boot/grub")).unwrap();
+    fs::write(tree.join("boot/grub/grub.cfg"), GRUB_CONFIG).unwrap();
+    for name in ["vmlinuz", "initrd"] {
+        fs::copy(guests.join(name), tree.join(name)).unwrap();
+    }
+    let core = folder.join("core.img");
+    let mut make = Command::new("grub-mkimage");
+    make.args(["-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-o"]);
+    make.arg(&core);
+    make.args([
+        "biosdisk",
+        "part_msdos",
+        "ext2",
+        "linux",
+        "normal",
+        "serial",
+        "terminal",
+    ]);
+    run(&mut make);
+    let partition = folder.join("partition");
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-t", "ext2", "-d"]).arg(&tree);
+    run(make.arg(&partition).arg(format!("{PARTITION_MIB}M")));
+
+    let path = folder.join("disk");
+    let disk = File::create(&path).unwrap();
+    let partition = fs::read(partition).unwrap();
+    let at = u64::from(PARTITION_SECTOR) * SECTOR_BYTES;
+    disk.write_all_at(&partition, at).unwrap();
+    disk.write_all_at(&grub_boot_sector(), 0).unwrap();
+    // The first sector of the core is the next one, which is what the boot sector says as it comes.
+    let core = fs::read(core).unwrap();
+    assert!(u64::try_from(core.len()).unwrap() < at - SECTOR_BYTES);
+    disk.write_all_at(&core, SECTOR_BYTES).unwrap();
+    path
+}
+
+/// GRUB's boot sector with a table of one bootable Linux partition.
+fn grub_boot_sector() -> Vec<u8> {
+    let mut sector = fs::read(Path::new(GRUB).join("boot.img")).unwrap();
+    let sectors = PARTITION_MIB << 11;
+    let mut entry = vec![0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff];
+    entry.extend(PARTITION_SECTOR.to_le_bytes());
+    entry.extend(sectors.to_le_bytes());
+    sector[0x1be..0x1ce].copy_from_slice(&entry);
+    // What it has for floppy disks takes the place of the other partitions.
+    sector[0x1ce..510].fill(0);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+#[test]
+fn a_disk_with_a_boot_loader_boots_debian_to_its_login() {
+    let (Some(image), Some(guests)) = (firmware(), guests()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = grub_disk(folder.path(), &guests);
+    for bus in [DiskBus::VirtioBlk, DiskBus::VirtioScsi] {
+        let mut config = config(&image, vec![disk("disk", &path, bus)]);
+        config.smbios.product = "Firmware Test".to_owned();
+        let guest = Guest::start(config);
+        guest.expect("ferrovirt login: ");
+        guest.send("root\n");
+        guest.expect("~# ");
+        guest.send("cat /sys/class/dmi/id/product_name; ls /sys/firmware/acpi/tables; nproc\n");
+        guest.expect("Firmware Test\r\n");
+        guest.expect("DSDT");
+        guest.expect("\r\n2\r\n");
+        guest.send("poweroff\n");
         assert_eq!(guest.machine.wait(), MachineEnd::PoweredOff);
     }
 }
