@@ -29,8 +29,9 @@ impl Refusal {
 
     /// There is no such instance on this node.
     pub(super) fn unknown(key: &VmiKey) -> Self {
-        let message = format!("virtualmachineinstances.kubevirt.io {key:#?} is not on this node");
-        let message = message.replace('\n', " ");
+        // The name is the client's, so it is quoted.
+        let name = key.to_string();
+        let message = format!("virtualmachineinstances.kubevirt.io {name:?} is not on this node");
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
