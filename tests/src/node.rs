@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 pub use self::guest_console::GuestConsole;
-use self::pod::Pod;
+use self::pod::{Images, Pod};
 use crate::api_endpoint::{ApiEndpoint, ObjectKey, Resource};
 use crate::console::{Console, Spawned};
 use crate::guests::Guests;
@@ -169,7 +169,58 @@ impl Node {
     ///
     /// When the pod cannot be started.
     pub fn start_pod(&mut self, vmi: &Value) -> &mut Pod {
-        let pod = Pod::start(&self.path("pods"), &self.launcher, &self.guests, vmi);
+        self.start_pod_with(vmi, Images::Volumes)
+    }
+
+    /// Starts a launcher's pod alone, whose images are in containers ([`Self::start_container`]).
+    ///
+    /// # Panics
+    ///
+    /// When the pod cannot be started.
+    pub fn start_pod_for_containers(&mut self, vmi: &Value) -> &mut Pod {
+        self.start_pod_with(vmi, Images::Containers)
+    }
+
+    /// Starts a container of an instance's pod that has an image, a folder, and serves it under a name such as `disk_0`.
+    /// Dropped, it is killed.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_container(&self, instance: &str, image: &Path, name: &str) -> Spawned {
+        let pod = self.pod(instance);
+        let container = pod.start_container(&self.launcher, image, name);
+        container.expect("start a container")
+    }
+
+    /// Gives an emptyDir volume of an instance's pod, which is not started yet, a file system of this size.
+    ///
+    /// # Panics
+    ///
+    /// When the host refuses it.
+    pub fn limit_volume(&self, vmi: &Value, volume: &str, size: &str) {
+        let folder = self.path("pods").join(manifest::pod_uid(vmi));
+        let folder = pod::volume(&folder, volume);
+        fs::create_dir_all(&folder).expect("make the volume's folder");
+        let options = format!("size={size}");
+        mount(&["-t", "tmpfs", "-o", &options], Path::new("none"), &folder);
+    }
+
+    /// Gives a volume that was limited another size.
+    ///
+    /// # Panics
+    ///
+    /// When the host refuses it.
+    pub fn resize_volume(&self, instance: &str, volume: &str, size: &str) {
+        let folder = self.pod(instance).volume(volume);
+        let options = format!("remount,size={size}");
+        mount(&["-o", &options], Path::new(""), &folder);
+    }
+
+    fn start_pod_with(&mut self, vmi: &Value, images: Images) -> &mut Pod {
+        let pods = self.path("pods");
+        let pod = Pod::start(&pods, &self.launcher, &self.guests, vmi, images);
         self.pods.push(pod.expect("start a launcher's pod"));
         self.pods.last_mut().expect("it was just put there")
     }

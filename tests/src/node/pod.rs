@@ -24,6 +24,15 @@ const EMPTY_DIRS: [(&str, &str); 7] = [
     ("libvirt-runtime", "/run/libvirt"),
 ];
 
+/// How images come into a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Images {
+    /// The kubelet mounts them.
+    Volumes,
+    /// Containers have them, and the node agent mounts their files.
+    Containers,
+}
+
 /// A running pod; dropped, it is killed.
 pub struct Pod {
     name: String,
@@ -39,30 +48,32 @@ impl Pod {
         launcher: &Path,
         guests: &Guests,
         vmi: &Value,
+        images: Images,
     ) -> io::Result<Self> {
         let name = vmi["metadata"]["name"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
         let folder = pods.join(manifest::pod_uid(vmi));
-        let volumes = folder.join("volumes/kubernetes.io~empty-dir");
-        for (volume, _) in EMPTY_DIRS {
-            let path = volumes.join(volume);
+        for (name, _) in EMPTY_DIRS {
+            let path = volume(&folder, name);
             fs::create_dir_all(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
         }
+        let image_volume = (images == Images::Volumes).then_some("--image-volume");
         let kernel_image = guests.kernel();
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "slave", "--pid", "--fork"])
             .args(["--kill-child", "--mount-proc", "sh", "-euc"])
             .arg(script(
-                &volumes,
+                &folder,
                 kernel_image.parent().unwrap_or(Path::new("/")),
             ))
             .arg("virt-launcher-monitor")
             .arg(launcher)
             .args(arguments(vmi))
+            .args(image_volume)
             .env("RUST_LOG", "info")
             .env("POD_NAME", format!("virt-launcher-{name}-test0"));
         let uid = vmi["metadata"]["uid"].as_str();
@@ -95,9 +106,7 @@ impl Pod {
     /// A volume's folder on the node.
     #[must_use]
     pub fn volume(&self, name: &str) -> PathBuf {
-        self.folder
-            .join("volumes/kubernetes.io~empty-dir")
-            .join(name)
+        volume(&self.folder, name)
     }
 
     /// The launcher's process as the node sees it, once it runs.
@@ -125,6 +134,25 @@ impl Pod {
         nix::sys::signal::kill(pid, signal).expect("signal the launcher");
     }
 
+    /// Starts another container of the pod, which runs `container-disk` with an image: a folder, into which the host's
+    /// libraries are mounted.
+    pub(super) fn start_container(
+        &self,
+        launcher: &Path,
+        image: &Path,
+        name: &str,
+    ) -> io::Result<Spawned> {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "slave", "sh", "-euc", CONTAINER])
+            .arg("container-disk")
+            .arg(image)
+            .arg(launcher)
+            .arg(self.volume("container-disks"))
+            .arg(name);
+        Spawned::start(command, Console::OutputOnly)
+    }
+
     /// The running process of the pod, to wait for its end.
     #[must_use]
     pub fn into_process(self) -> Spawned {
@@ -132,13 +160,32 @@ impl Pod {
     }
 }
 
+/// The folder of an emptyDir volume of the pod in a folder.
+pub(super) fn volume(pod: &Path, name: &str) -> PathBuf {
+    pod.join("volumes/kubernetes.io~empty-dir").join(name)
+}
+
+/// Makes the root of a container that brings an image, and becomes the program that keeps it there.
+const CONTAINER: &str = r#"
+image=$1 launcher=$2 disks=$3 name=$4
+mount --bind "$image" "$image"
+cd "$image"
+mkdir -p proc dev usr lib lib64 disks
+mount -t proc proc proc
+for folder in dev usr lib lib64; do mount --rbind /$folder $folder; done
+mount --bind "$disks" disks
+touch container-disk
+mount --bind "$launcher" container-disk
+exec chroot . /container-disk -c /disks/"$name"
+"#;
+
 /// Mounts what a container of the pod has under /run, then becomes the launcher.
-fn script(volumes: &Path, kernel_image: &Path) -> String {
+fn script(folder: &Path, kernel_image: &Path) -> String {
     let mut script = String::from("mount -t tmpfs -o mode=755 run /run\n");
-    for (volume, target) in EMPTY_DIRS {
+    for (name, target) in EMPTY_DIRS {
         script += &format!(
             "mkdir -p {target}; mount --bind '{}' {target}\n",
-            volumes.join(volume).display()
+            volume(folder, name).display()
         );
     }
     script += &format!(
@@ -171,7 +218,6 @@ fn arguments(vmi: &Value) -> Vec<String> {
             "--hook-sidecars=0",
             "--ovmf-path=/usr/share/edk2/ovmf",
             "--run-as-nonroot",
-            "--image-volume",
         ]
         .map(str::to_owned),
     );
