@@ -14,7 +14,7 @@ pub(crate) mod state;
 mod wanted;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use api::Vmi;
@@ -32,8 +32,6 @@ use wanted::{Source, Wanted, wanted};
 
 /// Where launchers have their container disks.
 const IN_LAUNCHER: &str = "var/run/kubevirt/container-disks";
-/// Bytes of the longest command line that is looked at.
-const COMMAND_LEN_MAX_BYTES: u64 = 128 << 10;
 
 /// How far the mounts of an instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +128,7 @@ impl MountError {
 }
 
 /// Mounts the container disks and kernel boot files of an instance for its launcher. Blocks; does nothing where it was
-/// done before, or where the kubelet mounts images (gate `ImageVolume`).
+/// done before. Not for pods whose images the kubelet mounts (gate `ImageVolume`).
 ///
 /// # Errors
 ///
@@ -214,10 +212,7 @@ struct Mounting<'a> {
 
 impl<'a> Mounting<'a> {
     fn begin(paths: &'a HostPaths, vmi: &Vmi, launcher: &'a Launcher) -> Result<Self, MountError> {
-        let mut wanted = wanted(vmi)?;
-        if !wanted.is_empty() && has_image_volumes(paths, launcher)? {
-            wanted.clear();
-        }
+        let wanted = wanted(vmi)?;
         let disks = Disks::of(paths, &launcher.pod_uid);
         let disks = disks.map_err(MountError::path(&launcher.pod_uid))?;
         let path = state::path(paths, &launcher.uid).map_err(MountError::path(&launcher.uid))?;
@@ -379,25 +374,4 @@ fn expected(vmi: &Vmi, name: &str) -> Option<u32> {
         }
     };
     file?.checksum
-}
-
-/// Whether the pod was made with the gate `ImageVolume`, by what its launcher was told.
-fn has_image_volumes(paths: &HostPaths, launcher: &Launcher) -> Result<bool, MountError> {
-    let path = paths
-        .proc_dir
-        .join(launcher.pid.to_string())
-        .join("cmdline");
-    let mut arguments = Vec::new();
-    let read = std::fs::File::open(&path)
-        .and_then(|file| file.take(COMMAND_LEN_MAX_BYTES).read_to_end(&mut arguments));
-    read.map_err(MountError::path(path))?;
-    let is_gate = |argument: &[u8]| {
-        let flags: [&[u8]; 3] = [
-            b"--image-volume",
-            b"--image-volume=true",
-            b"--image-volume=1",
-        ];
-        flags.contains(&argument)
-    };
-    Ok(arguments.split(|byte| *byte == 0).any(is_gate))
 }

@@ -108,20 +108,27 @@ impl Host {
 
     /// Starts a launcher that has the pod's volume where launchers have it.
     pub(crate) fn launcher_with(&self, propagation: &str) -> (Process, Launcher) {
+        self.launcher_as(propagation, "")
+    }
+
+    /// Starts a launcher by a command that changes its user.
+    pub(crate) fn launcher_as(&self, propagation: &str, user: &str) -> (Process, Launcher) {
         let script = r#"set -e
             mount -t tmpfs none "$ROOT"
             cd "$ROOT"
-            mkdir -p var/run/kubevirt/container-disks usr bin lib lib64
+            mkdir -p var/run/kubevirt/container-disks usr bin lib lib64 dev
+            mknod dev/kvm c 10 232
             mount --rbind "$DISKS" var/run/kubevirt/container-disks
             mount --make-r"$PROPAGATION" var/run/kubevirt/container-disks
             for dir in usr bin lib lib64; do mount --rbind /$dir $dir; done
-            exec chroot . /bin/sh -c 'echo "container listens"; read end || true'
+            exec chroot . $AS_USER /bin/sh -c 'echo "container listens"; read end || true'
             "#;
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "slave", "sh", "-c", script])
             .env("ROOT", self.root())
             .env("DISKS", self.disks())
+            .env("AS_USER", user)
             .env("PROPAGATION", propagation);
         let process = Process::start(command);
         let launcher = self.launcher(process.pid());

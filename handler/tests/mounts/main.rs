@@ -9,15 +9,19 @@
 
 mod host;
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 
+use handler::cleanup::{Leftover, leftovers, observe, remove};
+use handler::launchers::Launcher;
 use handler::mounts::{MountError, Mounted, checksums, mount_container_disks, unmount_all};
+use handler::ownership::give_to_launcher;
 use handler::status::kernel_file;
 use host::{Host, Process, READY, SOCKET, UID, vmi, with_disk};
 use nix::mount::{MntFlags, umount2};
@@ -403,14 +407,32 @@ fn a_launcher_that_does_not_see_a_mount_is_not_started() {
 }
 
 #[test]
-fn images_that_the_kubelet_mounts_are_left_to_it() {
+fn a_mount_on_no_record_is_left_over_once_its_launcher_is_gone() {
     let Some(host) = Host::new() else { return };
-    let mut command = Command::new("sh");
-    let script = "echo 'container listens'; read end || true";
-    command.args(["-c", script, "virt-launcher", "--image-volume"]);
-    let process = Process::start(command);
-    let launcher = host.launcher(process.pid());
-    let vmi = with_disk(json!({"image": "i"}));
-    let mounted = mount_container_disks(&host.paths, &vmi, &launcher).unwrap();
-    assert_eq!(mounted, ready());
+    let _container = host.container("disk_1.sock", IMAGE);
+    mount(&host, &with_disk(json!({"image": "i"}))).unwrap();
+    let records = host.paths.private_dir.join("container-disk-mount-state");
+    let known = BTreeSet::from([UID.to_owned()]);
+    assert_eq!(leftovers(&observe(&host.paths), &known), []);
+    fs::remove_dir_all(records).unwrap();
+    let found = leftovers(&observe(&host.paths), &known);
+    let path = host.disks().join("disk_1.img");
+    assert_eq!(found, [Leftover::Mount { path }]);
+    remove(&host.paths, &found[0]).unwrap();
+    assert_eq!(host.mounts(), NOTHING);
+}
+
+#[test]
+fn a_launcher_without_root_owns_its_devices() {
+    let Some(host) = Host::new() else { return };
+    let owner = |launcher: &Launcher| {
+        let file = fs::metadata(launcher.root().join("dev/kvm")).unwrap();
+        (file.uid(), file.gid())
+    };
+    let (_root, of_root) = host.launcher_with("slave");
+    give_to_launcher(&host.paths, &with_disk(json!({})), &of_root).unwrap();
+    assert_eq!(owner(&of_root), (0, 0));
+    let (_process, launcher) = host.launcher_as("slave", "setpriv --reuid 107 --clear-groups");
+    give_to_launcher(&host.paths, &with_disk(json!({})), &launcher).unwrap();
+    assert_eq!(owner(&launcher), (107, 107));
 }
