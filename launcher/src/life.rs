@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use tracing::Span;
 use vmm::config::MachineConfig;
-use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle};
+use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle, RETRY};
 
 use self::stopping::{Order, Stopping};
 use crate::console::{Console, GuestEnd, RawMode, Terminal};
@@ -163,9 +163,7 @@ fn watch_signals(happenings: Sender<Happening>) -> io::Result<()> {
 fn watch_machine(machine: &MachineHandle, happenings: Sender<Happening>) -> io::Result<()> {
     let machine = machine.clone();
     spawn("machine-events", move || {
-        for event in machine.events() {
-            log_event(&event);
-        }
+        machine.watch_and_retry(log_event);
         let _over = happenings.send(Happening::Ended(machine.wait()));
     })
 }
@@ -177,6 +175,12 @@ fn log_event(event: &MachineEvent) {
             tracing::warn!(vcpu, "guest has shut a processor down");
         }
         MachineEvent::DiskError(error) => tracing::error!(?error, "host refused a disk request"),
+        MachineEvent::DiskStopped { disk, reason } => tracing::error!(
+            disk,
+            reason,
+            retry_s = RETRY.as_secs(),
+            "disk has stopped the machine: mend the cause (a full host: make room), it is tried again"
+        ),
         MachineEvent::Failed(reason) => tracing::error!(reason, "machine cannot go on"),
         other => tracing::debug!(?other, "machine event"),
     }

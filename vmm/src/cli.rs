@@ -14,7 +14,7 @@ use self::arguments::DiskArgument;
 use self::console::{Keyboard, Room, Screen};
 use crate::config::{Accel, BootSource, CpuConfig, MachineConfig, MemoryConfig, SmbiosConfig};
 use crate::error_chain;
-use crate::machine::{Discard, Machine, MachineEnd, MachineError, MachineIo};
+use crate::machine::{Discard, Machine, MachineEnd, MachineError, MachineEvent, MachineIo, RETRY};
 use crate::probe;
 
 /// Exit status of a machine that failed or could not be started.
@@ -66,7 +66,10 @@ struct Run {
     firmware: Option<std::path::PathBuf>,
     /// Disk; may be given several times. Options after the path: readonly=on, format=raw or qcow2,
     /// serial=TEXT, queues=N, cache=writeback, writethrough or none, backing=on (opens the backing
-    /// files that the image names).
+    /// files that the image names), bus=virtio or scsi, kind=disk or cdrom (with bus=scsi),
+    /// discard=off (keeps the host's room), block-size=512 or 4096, boot=N (the firmware tries the
+    /// lowest number first), errors=report (to the guest), stop (pauses the machine and tries again
+    /// every few seconds), enospc (stop when the host is full, else report) or ignore.
     #[arg(long = "disk", value_name = "PATH[,OPTION=VALUE...]")]
     disks: Vec<DiskArgument>,
     /// Guest memory, in bytes or with K, M, G or T.
@@ -127,6 +130,17 @@ fn say(line: &str) {
     drop(writeln!(io::stderr(), "vmm: {line}\r"));
 }
 
+/// Says what whoever runs the machine must know.
+fn tell(event: &MachineEvent) {
+    if let MachineEvent::DiskStopped { disk, reason } = event {
+        say(&format!(
+            "{disk} has stopped the machine: {reason}; it is paused. Mend the cause (a full host: make room): it tries \
+             again every {} s. To end it, press Ctrl-] twice or end this process",
+            RETRY.as_secs()
+        ));
+    }
+}
+
 fn probe_host() -> ExitCode {
     match probe::choose(Accel::Auto) {
         Ok((_, report)) => {
@@ -179,6 +193,7 @@ impl Run {
         if keyboard.is_terminal() {
             say("Ctrl-] presses the power button, a second Ctrl-] switches the machine off");
         }
+        machine.watch_and_retry(tell);
         Ok(machine.wait())
     }
 

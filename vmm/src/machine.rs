@@ -16,6 +16,7 @@ mod dump;
 mod event;
 mod owner;
 mod reset_limit;
+mod retry;
 mod stats;
 mod vcpu_thread;
 
@@ -40,6 +41,7 @@ use self::dump::Frozen;
 use self::event::EventLog;
 pub use self::event::{MachineEnd, MachineEvent};
 use self::owner::Owner;
+pub use self::retry::RETRY;
 use self::stats::Meter;
 pub use self::stats::{DiskStats, MachineStats, MemoryStats, VcpuStats};
 use self::vcpu_thread::VcpuThread;

@@ -282,6 +282,43 @@ fn a_full_host_stops_the_machine_and_room_lets_it_go_on() {
 }
 
 #[test]
+fn a_machine_that_nobody_commands_goes_on_when_there_is_room() {
+    let Some(guests) = guests() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = SmallHost::mount(folder.path()) else {
+        return;
+    };
+    let path = folder.path().join("disk");
+    image_file(&path, 16, b"");
+    let mut config = config(&guests);
+    config.disks = vec![DiskConfig {
+        error_policy: ErrorPolicy::Stop,
+        ..disk("data", &path)
+    }];
+    let mut guest = Guest::log_in(config);
+    let (sender, shown) = channel();
+    let machine = guest.machine.clone();
+    let watch = std::thread::spawn(move || {
+        machine.watch_and_retry(|event| drop(sender.send(event.clone())));
+    });
+    guest.send(
+        "tr '\\0' x </dev/zero | dd of=/dev/vda bs=64k count=128 iflag=fullblock conv=fsync; echo status=$?\n",
+    );
+    let is_stop = |event: &MachineEvent| matches!(event, MachineEvent::DiskStopped { .. });
+    while !is_stop(&shown.recv_timeout(TIME_LIMIT).unwrap()) {}
+    // It is tried in vain, which is not shown again.
+    while shown.recv_timeout(TIME_LIMIT).unwrap() != MachineEvent::Resumed {}
+    host.grow();
+    guest.expect("status=0");
+    guest.expect(PROMPT);
+    guest.power_off();
+    watch.join().unwrap();
+    assert!(shown.try_iter().filter(is_stop).count() <= 1);
+}
+
+#[test]
 fn scsi_disks_are_there_in_order_and_a_drive_changes_its_medium() {
     let Some(guests) = guests() else {
         return;

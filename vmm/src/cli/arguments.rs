@@ -33,6 +33,12 @@ pub(super) struct DiskArgument {
     queues: u16,
     cache: CacheMode,
     follow_backing: bool,
+    bus: DiskBus,
+    kind: DiskKind,
+    discard: bool,
+    errors: ErrorPolicy,
+    block_bytes: u32,
+    boot_order: Option<u32>,
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -41,6 +47,15 @@ fn switch(value: &str) -> Result<bool, String> {
         "off" => Ok(false),
         _ => Err(format!("{value:?} is neither on nor off")),
     }
+}
+
+/// Returns what `value` stands for among `choices`.
+fn one_of<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(choice, _)| *choice == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let choices: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+        format!("{name}={value}: give {}", choices.join(" or "))
+    })
 }
 
 impl FromStr for DiskArgument {
@@ -57,12 +72,21 @@ impl FromStr for DiskArgument {
             queues: 1,
             cache: CacheMode::default(),
             follow_backing: false,
+            bus: DiskBus::default(),
+            kind: DiskKind::default(),
+            discard: true,
+            errors: ErrorPolicy::default(),
+            block_bytes: 512,
+            boot_order: None,
         };
         for part in parts {
             let (name, value) = part
                 .split_once('=')
                 .ok_or_else(|| format!("{part:?} is no option=value"))?;
             disk.set(name, value)?;
+        }
+        if disk.kind == DiskKind::Cdrom && disk.bus != DiskBus::VirtioScsi {
+            return Err("kind=cdrom: give bus=scsi too".to_owned());
         }
         Ok(disk)
     }
@@ -80,27 +104,49 @@ impl DiskArgument {
                     .map_err(|_| format!("queues={value}: give a number"))?;
             }
             "format" => {
-                self.format = Some(match value {
-                    "raw" => Format::Raw,
-                    "qcow2" => Format::Qcow2,
-                    _ => return Err(format!("format={value}: give raw or qcow2")),
-                });
+                let formats = [("raw", Format::Raw), ("qcow2", Format::Qcow2)];
+                self.format = Some(one_of(name, value, &formats)?);
             }
             "cache" => {
-                self.cache = match value {
-                    "writeback" => CacheMode::Writeback,
-                    "writethrough" => CacheMode::Writethrough,
-                    "none" => CacheMode::None,
-                    _ => {
-                        return Err(format!(
-                            "cache={value}: give writeback, writethrough or none"
-                        ));
-                    }
-                };
+                let modes = [
+                    ("writeback", CacheMode::Writeback),
+                    ("writethrough", CacheMode::Writethrough),
+                    ("none", CacheMode::None),
+                ];
+                self.cache = one_of(name, value, &modes)?;
+            }
+            "bus" => {
+                let buses = [
+                    ("virtio", DiskBus::VirtioBlk),
+                    ("scsi", DiskBus::VirtioScsi),
+                ];
+                self.bus = one_of(name, value, &buses)?;
+            }
+            "kind" => {
+                let kinds = [("disk", DiskKind::Disk), ("cdrom", DiskKind::Cdrom)];
+                self.kind = one_of(name, value, &kinds)?;
+            }
+            "discard" => self.discard = switch(value)?,
+            "errors" => {
+                let policies = [
+                    ("report", ErrorPolicy::Report),
+                    ("stop", ErrorPolicy::Stop),
+                    ("ignore", ErrorPolicy::Ignore),
+                    ("enospc", ErrorPolicy::StopOnEnospc),
+                ];
+                self.errors = one_of(name, value, &policies)?;
+            }
+            "block-size" => {
+                self.block_bytes = one_of(name, value, &[("512", 512), ("4096", 4096)])?;
+            }
+            "boot" => {
+                let order = value.parse();
+                self.boot_order = Some(order.map_err(|_| format!("boot={value}: give a number"))?);
             }
             _ => {
                 return Err(format!(
-                    "option {name:?} is unknown: give readonly, format, serial, queues, cache or backing"
+                    "option {name:?} is unknown: give readonly, format, serial, queues, cache, backing, bus, kind, \
+                     discard, errors, block-size or boot"
                 ));
             }
         }
@@ -111,8 +157,8 @@ impl DiskArgument {
     pub(super) fn config(self, index: usize) -> DiskConfig {
         DiskConfig {
             name: format!("disk{index}"),
-            bus: DiskBus::VirtioBlk,
-            kind: DiskKind::Disk,
+            bus: self.bus,
+            kind: self.kind,
             source: DiskSource::Image {
                 path: self.path,
                 format: self.format,
@@ -121,14 +167,14 @@ impl DiskArgument {
             read_only: self.read_only,
             serial: self.serial,
             queues: self.queues,
-            logical_block_bytes: 512,
-            physical_block_bytes: 512,
+            logical_block_bytes: self.block_bytes,
+            physical_block_bytes: self.block_bytes,
             cache: self.cache,
             io: IoMode::Threads,
-            discard: true,
-            error_policy: ErrorPolicy::Report,
+            discard: self.discard,
+            error_policy: self.errors,
             io_thread: None,
-            boot_order: None,
+            boot_order: self.boot_order,
         }
     }
 }
@@ -162,6 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_has_a_bus_a_kind_and_a_policy() {
+        let disk: DiskArgument =
+            "/d,bus=scsi,kind=cdrom,discard=off,errors=enospc,block-size=4096,boot=2"
+                .parse()
+                .unwrap();
+        let config = disk.config(0);
+        assert_eq!(
+            (config.bus, config.kind),
+            (DiskBus::VirtioScsi, DiskKind::Cdrom)
+        );
+        assert_eq!(config.error_policy, ErrorPolicy::StopOnEnospc);
+        assert_eq!(
+            (config.logical_block_bytes, config.boot_order),
+            (4096, Some(2))
+        );
+        assert!(!config.discard);
+    }
+
+    #[test]
     fn wrong_disk_options_are_refused() {
         for wrong in [
             "",
@@ -170,6 +235,10 @@ mod tests {
             "/d,readonly=yes",
             "/d,format=vmdk",
             "/d,x=y",
+            "/d,bus=ide",
+            "/d,kind=cdrom",
+            "/d,errors=never",
+            "/d,block-size=520",
         ] {
             assert!(wrong.parse::<DiskArgument>().is_err(), "{wrong}");
         }
