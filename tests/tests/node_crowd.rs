@@ -19,7 +19,7 @@ mod tests {
     /// An instance that says its name early in its boot, to its console's log.
     fn named(name: &str) -> Value {
         let mut vmi = manifest::vmi(name);
-        vmi["spec"]["domain"]["memory"]["guest"] = json!("64Mi");
+        vmi["spec"]["domain"]["memory"]["guest"] = json!("80Mi");
         let boot = &mut vmi["spec"]["domain"]["firmware"]["kernelBoot"];
         boot["kernelArgs"] = json!(format!("console=ttyS0 cryptomgr.notests who={name}."));
         vmi["spec"]["domain"]["devices"]["logSerialConsole"] = json!(true);
@@ -75,11 +75,11 @@ mod tests {
         for name in &names {
             let has_said = until(PATIENCE, || !names_in_log(&node, name).is_empty());
             assert!(has_said, "{name} has not booted\n{}", node.logs(name));
-            assert_eq!(names_in_log(&node, name), [name.clone()]);
+            assert_eq!(names_in_log(&node, name), std::slice::from_ref(name));
             node.wait_for_event(name, "Started", PATIENCE);
             assert_eq!(events_of(&node, name, "Started"), 1);
         }
-        let is_killed = |number: usize| number % KILLED == 0;
+        let is_killed = |number: usize| number.is_multiple_of(KILLED);
         for name in names.iter().step_by(KILLED) {
             node.pod(name).signal(Signal::SIGKILL);
         }

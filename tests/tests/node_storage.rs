@@ -22,9 +22,9 @@ mod tests {
         Some(node)
     }
 
-    fn with_disk(name: &str, source: (&str, Value)) -> Value {
+    fn with_disk(name: &str, kind: &str, source: &Value) -> Value {
         let mut vmi = manifest::vmi(name);
-        let volume = json!({"name": "data", source.0: source.1});
+        let volume = json!({"name": "data", kind: source});
         let disk = json!({"name": "data", "disk": {"bus": "virtio"}});
         manifest::add_disk(&mut vmi, disk, volume);
         vmi
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn a_full_host_pauses_the_machine_until_there_is_room() {
         let Some(mut node) = node() else { return };
-        let vmi = with_disk("full", ("emptyDisk", json!({"capacity": "64Mi"})));
+        let vmi = with_disk("full", "emptyDisk", &json!({"capacity": "64Mi"}));
         node.limit_volume(&vmi, "libvirt-runtime", "6m");
         let key = node.schedule(vmi);
         node.wait_for_phase(&key, "Running", PATIENCE);
@@ -85,7 +85,8 @@ mod tests {
     fn contained(node: &mut Node, name: &str) -> (ObjectKey, Spawned, PathBuf) {
         let vmi = with_disk(
             name,
-            ("containerDisk", json!({"image": "registry.example/disk"})),
+            "containerDisk",
+            &json!({"image": "registry.example/disk"}),
         );
         node.start_pod_for_containers(&vmi);
         let kernel = kernel_image(node);
