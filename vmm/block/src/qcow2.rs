@@ -343,6 +343,13 @@ impl Qcow2Disk {
         }
     }
 
+    /// Keeps the disk from growing while a range up to its end is cleared, if that end lies inside a cluster: the whole
+    /// cluster goes, and nobody may write behind the old end meanwhile.
+    fn hold_end(&self, end: u64) -> Option<MutexGuard<'_, ()>> {
+        let is_inside = !end.is_multiple_of(self.geometry.cluster_bytes());
+        (is_inside && end == self.len_bytes()).then(|| locked(&self.growing))
+    }
+
     /// Returns the whole clusters inside a range; the last of the disk may be a part of one.
     fn whole_clusters(&self, offset: u64, end: u64) -> (u64, u64) {
         let size = self.geometry.cluster_bytes();
@@ -408,8 +415,11 @@ impl Disk for Qcow2Disk {
 
     fn discard(&self, offset: u64, len_bytes: u64) -> Result<(), DiskError> {
         self.check_change(offset, len_bytes)?;
-        let (first, last) = self.whole_clusters(offset, offset + len_bytes);
+        let end = offset + len_bytes;
+        let held = self.hold_end(end);
+        let (first, last) = self.whole_clusters(offset, end);
         self.clear(first, last, Clear::Discard)?;
+        drop(held);
         self.after_change()
     }
 
@@ -421,7 +431,9 @@ impl Disk for Qcow2Disk {
         } else {
             Clear::Zero
         };
+        let held = self.hold_end(end);
         self.zero_range(offset, end, self.whole_clusters(offset, end), how)?;
+        drop(held);
         self.after_change()
     }
 }

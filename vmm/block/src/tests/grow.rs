@@ -1,7 +1,8 @@
 //! Longer disks, and overlays that are opened again.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 use super::peer::check_if_present;
 use super::{dir, image, new_qcow2, pattern, read};
@@ -69,6 +70,29 @@ fn the_l1_table_grows_in_its_clusters_and_no_further() {
     let disk = open(&path, &OpenOptions::default()).unwrap();
     assert_eq!(disk.len_bytes(), 1 << 30);
     assert!(read(&*disk, (1 << 30) - 512, 512) == pattern(6, 512));
+}
+
+#[test]
+fn a_discard_up_to_the_old_end_takes_nothing_from_behind_it() {
+    const CLUSTER: u64 = 4096;
+    const ROUNDS: u64 = 50;
+    let dir = dir();
+    let disk = new_qcow2(&image(&dir, "disk"), LEN + 512, 12, 4);
+    let new = pattern(9, 1024);
+    for end in (0..ROUNDS).map(|round| LEN + 512 + round * CLUSTER) {
+        disk.write_at(end - 512, &pattern(8, 512)).unwrap();
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                disk.discard(end - 512, 512).unwrap();
+            });
+            barrier.wait();
+            disk.grow(end + CLUSTER).unwrap();
+            disk.write_at(end, &new).unwrap();
+        });
+        assert!(read(&*disk, end, new.len()) == new, "behind {end}");
+    }
 }
 
 #[test]
