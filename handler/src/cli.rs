@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use proto::node::NodeFacts;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use self::duration::parse as parse_duration;
 use crate::config::{HostPaths, Patience};
@@ -236,7 +238,7 @@ pub struct Cli {
     #[arg(short, default_value_t = 2, value_name = "LEVEL", help_heading = "Log")]
     pub verbosity: u8,
 
-    /// What is logged to standard error, in place of -v: a level, or a tracing filter such as `info,handler=debug`
+    /// What is logged to standard error, in place of -v: a level, or levels of modules such as `info,handler=debug`
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", help_heading = "Log")]
     pub log: Option<String>,
 
@@ -309,13 +311,16 @@ fn start(cli: &Cli, options: Options) -> Result<(), String> {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
+    let filter: Targets = filter
+        .parse()
         .map_err(|error| format!("--log: {filter:?} is no filter: {error}: use info or debug"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     Ok(())
 }

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use clap::{Parser, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vmm::config::Accel;
 
 pub use self::cluster::{AgentArgs, ClusterArgs, DirArgs, IgnoredArgs};
@@ -21,6 +23,8 @@ use crate::{node_facts, programs, server, standalone};
 ///
 /// In a pod it takes commands from virt-handler on /var/run/kubevirt/sockets/launcher-sock, as the pod's
 /// first process or another, and accepts the arguments of KubeVirt's controller (--name, --uid and more).
+/// It ends after its machine. Called virt-launcher-monitor it does the same; called virt-probe,
+/// virt-freezer, virt-tail or container-disk it is that program of the pod.
 ///
 /// Without a cluster, give it a manifest:
 ///
@@ -88,7 +92,7 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = ConsoleChoice::Terminal)]
     pub console: ConsoleChoice,
 
-    /// What is logged to standard error: a level, or a tracing filter such as `info,vmm=debug`
+    /// What is logged to standard error: a level, or levels of modules such as `info,vmm=debug`
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 
@@ -160,14 +164,16 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let filter: Targets = filter.parse().map_err(|error| {
         format!("--log: {filter:?} is no filter: {error}: use a level such as info")
     })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     Ok(())
 }

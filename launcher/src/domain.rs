@@ -14,6 +14,7 @@ mod credentials;
 mod dump;
 mod metrics;
 mod owner;
+mod panic;
 mod state;
 mod view;
 

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use self::arguments::DiskArgument;
 use self::console::{Keyboard, Room, Screen};
@@ -61,7 +63,8 @@ struct Run {
         requires = "kernel"
     )]
     cmdline: String,
-    /// Firmware image to start at the reset vector instead of a kernel.
+    /// Firmware image to start at the reset vector instead of a kernel, for example SeaBIOS's bios-256k.bin: it boots
+    /// from the disks, and talks on the serial port.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     firmware: Option<std::path::PathBuf>,
     /// Disk; may be given several times. Options after the path: readonly=on, format=raw or qcow2,
@@ -113,10 +116,14 @@ impl Cli {
     /// Does what the command line says; returns the exit status.
     #[must_use]
     pub fn execute(self) -> ExitCode {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr)
+        let wished = std::env::var("RUST_LOG").ok();
+        let filter = wished
+            .and_then(|levels| levels.parse().ok())
+            .unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        tracing_subscriber::registry()
+            .with(lines)
+            .with(filter)
             .init();
         match self.command {
             Command::Run(run) => run.execute(),

@@ -11,6 +11,7 @@ use tracing::Span;
 use vmm::machine::{Machine, MachineEnd, MachineError, MachineEvent, MachineHandle};
 use vmm::probe::Backend;
 
+use super::panic::Panic;
 use super::state::{Activity, Ended, Facts, Paused};
 use super::{
     DomainError, Published, Setup, Shared, Task, Warning, Wish, build, change, credentials,
@@ -43,6 +44,8 @@ pub(super) struct Owner {
     pub(super) facts: Option<Facts>,
     /// `None` before the start and after the end.
     pub(super) running: Option<Running>,
+    /// Whether the guest's kernel has panicked.
+    pub(super) panic: Panic,
     /// Whether the pod is to end, known before there is a machine.
     marked_for_shutdown: bool,
 }
@@ -60,6 +63,10 @@ pub(super) struct Running {
 
 pub(super) fn now() -> String {
     rfc3339(jiff::Timestamp::now())
+}
+
+fn panicked() -> (&'static str, String) {
+    (GUEST_PANICKED, "the guest's kernel has panicked".to_owned())
 }
 
 pub(super) fn refused(what: &'static str) -> impl FnOnce(MachineError) -> DomainError {
@@ -85,6 +92,7 @@ impl Owner {
             shared,
             facts: None,
             running: None,
+            panic: Panic::default(),
             marked_for_shutdown: false,
         }
     }
@@ -286,14 +294,16 @@ impl Owner {
         };
         let warning = match event {
             MachineEvent::Reset(_) | MachineEvent::TripleFault { .. } => {
+                self.panic.started_anew();
                 if let Some(agent) = self.running.as_ref().and_then(|it| it.agent.as_ref()) {
                     agent.guest_reset();
                 }
                 None
             }
-            MachineEvent::Panicked | MachineEvent::CrashLoaded => {
-                facts.panics += 1;
-                Some((GUEST_PANICKED, "the guest's kernel has panicked".to_owned()))
+            MachineEvent::Panicked => self.guest_panicked().then(panicked),
+            MachineEvent::CrashLoaded => {
+                facts.panics = facts.panics.saturating_add(1);
+                Some(panicked())
             }
             MachineEvent::DiskStopped { disk, reason } => {
                 facts.activity = Activity::Paused(Paused::IoError);
@@ -324,17 +334,21 @@ impl Owner {
     }
 
     fn ended(&mut self, end: &MachineEnd) {
+        self.end_as(match end {
+            MachineEnd::PoweredOff => Ended::Shutdown,
+            MachineEnd::Killed => Ended::Destroyed,
+            MachineEnd::Failed(_) => Ended::Failed,
+        });
+    }
+
+    pub(super) fn end_as(&mut self, end: Ended) {
         let Some(facts) = &mut self.facts else { return };
         if matches!(facts.activity, Activity::Ended(_)) {
             return;
         }
         tracing::info!(?end, "machine has ended");
         facts.ended_at = Some(now());
-        facts.activity = Activity::Ended(match end {
-            MachineEnd::PoweredOff => Ended::Shutdown,
-            MachineEnd::Killed => Ended::Destroyed,
-            MachineEnd::Failed(_) => Ended::Failed,
-        });
+        facts.activity = Activity::Ended(end);
         self.publish();
         *self.shared.machine() = None;
         *self.shared.agent() = None;
@@ -354,6 +368,7 @@ impl Owner {
             agent.set_paused(false);
         }
         self.be(Activity::Running);
+        self.wait_for_reboot();
         Ok(())
     }
 

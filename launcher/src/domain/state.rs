@@ -23,6 +23,8 @@ pub(super) enum Ended {
     Destroyed,
     /// It could not go on.
     Failed,
+    /// Its guest's kernel panicked and did not start anew.
+    Panicked,
 }
 
 /// What the machine is doing.

@@ -118,6 +118,7 @@ fn state(activity: Activity) -> (LifeCycle, StateChangeReason) {
         Activity::Ended(Ended::Shutdown) => (LifeCycle::Shutoff, StateChangeReason::Shutdown),
         Activity::Ended(Ended::Destroyed) => (LifeCycle::Shutoff, StateChangeReason::Destroyed),
         Activity::Ended(Ended::Failed) => (LifeCycle::Crashed, StateChangeReason::Crashed),
+        Activity::Ended(Ended::Panicked) => (LifeCycle::Crashed, StateChangeReason::Panicked),
     }
 }
 
@@ -283,6 +284,11 @@ mod tests {
             (
                 Activity::Ended(Ended::Failed),
                 (LifeCycle::Crashed, StateChangeReason::Crashed),
+                Stage::Ended,
+            ),
+            (
+                Activity::Ended(Ended::Panicked),
+                (LifeCycle::Crashed, StateChangeReason::Panicked),
                 Stage::Ended,
             ),
         ] {

@@ -160,7 +160,8 @@ impl Pod {
 
     /// Starts a launcher as upstream's controller renders its command line.
     pub fn start(&mut self, more: &[&str]) {
-        self.start_as(Path::new(env!("CARGO_BIN_EXE_virt-launcher")), more);
+        let program = option_env!("CARGO_BIN_EXE_virt-launcher");
+        self.start_as(Path::new(program.expect("cargo builds it")), more);
     }
 
     pub fn start_as(&mut self, program: &Path, more: &[&str]) {
