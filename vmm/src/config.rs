@@ -77,7 +77,8 @@ pub enum BootSource {
         /// Kernel command line.
         cmdline: String,
     },
-    /// A firmware image mapped below 4 GiB and started at the reset vector.
+    /// A firmware image mapped below 4 GiB and started at the reset vector. SeaBIOS boots from the disks, and talks on
+    /// the serial port.
     Firmware {
         /// Image file, a multiple of 4 KiB, at most 16 MiB.
         image: PathBuf,
