@@ -222,25 +222,17 @@ fn boot(
     }
 }
 
-/// A kernel that is given needs no boot order; firmware tries disks as they stand in the manifest.
+/// A kernel that is given needs no boot order.
 fn remark_boot_order(domain: &DomainSpec, boot: &BootSource, remarks: &mut Remarks) {
     let disks = domain.devices.disks.iter().enumerate();
     let numbered = disks.filter_map(|(index, disk)| Some((disk.boot_order?, index)));
-    let Some((_, first)) = numbered.min() else {
-        return;
-    };
-    let path = FieldPath::new("spec.domain.devices.disks")
-        .index(first)
-        .child("bootOrder");
-    if matches!(boot, BootSource::Kernel { .. }) {
-        remarks
-            .notes
-            .push(FieldError::new(path, "has no effect with kernelBoot"));
-    } else if first != 0 {
-        remarks.warnings.push(FieldError::new(
-            path,
-            "not supported yet: firmware tries disks in the manifest's order, put this one first",
-        ));
+    let has_kernel = matches!(boot, BootSource::Kernel { .. });
+    if let Some((_, first)) = numbered.min().filter(|_| has_kernel) {
+        let path = FieldPath::new("spec.domain.devices.disks")
+            .index(first)
+            .child("bootOrder");
+        let text = "has no effect with kernelBoot";
+        remarks.notes.push(FieldError::new(path, text));
     }
 }
 
