@@ -48,9 +48,10 @@ check: ## Format, lints, tests without guests, documentation, and the optional t
 	$(call optional,deny,check bans licenses sources)
 	@if command -v typos >/dev/null; then echo typos; typos; else echo "skipped: typos is not installed"; fi
 
-bench: images ## Measure against QEMU TCG and native code in one run, and print the ratios
+# BENCH="node boot" chooses sections: boot, workloads, memory, idle, disks, node.
+bench: images ## Measure against QEMU TCG and native code, and what a node costs (BENCH=node chooses a section)
 	$(CARGO) build --release --locked -p vmm -p launcher -p handler --bins
-	$(CARGO) run --release --locked -p tests --bin bench
+	$(CARGO) run --release --locked -p tests --bin bench -- $(BENCH)
 
 images: ## Build the guests in target/guests from Debian packages (cached)
 	@images/build.sh
