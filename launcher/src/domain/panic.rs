@@ -3,12 +3,12 @@
 //! Kernels that are told to (`panic=1`) start the machine anew by themselves; one that has not after a while
 //! hangs for good, and its machine is ended so that whoever wants it running notices.
 
-use std::sync::mpsc::RecvTimeoutError;
+use std::convert::Infallible;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Span;
-use vmm::machine::{MachineEvent, MachineHandle};
 
 use super::owner::Owner;
 use super::state::{Activity, Ended};
@@ -22,12 +22,15 @@ pub(super) struct Panic {
     /// Counts the times that the machine started anew.
     starts: u64,
     has_panicked: bool,
+    /// Whoever waits for the guest stops when this goes.
+    waiting: Option<Sender<Infallible>>,
 }
 
 impl Panic {
     pub(super) fn started_anew(&mut self) {
         self.starts = self.starts.wrapping_add(1);
         self.has_panicked = false;
+        self.waiting = None;
     }
 }
 
@@ -46,21 +49,22 @@ impl Owner {
     }
 
     /// Gives a guest that has panicked its time.
-    pub(super) fn wait_for_reboot(&self) {
-        let Some(running) = self.running.as_ref().filter(|_| self.panic.has_panicked) else {
+    pub(super) fn wait_for_reboot(&mut self) {
+        if !self.panic.has_panicked {
             return;
-        };
-        let (machine, tasks) = (running.machine.clone(), self.tasks.clone());
-        let (starts, span) = (self.panic.starts, Span::current());
+        }
+        let (waiting, over) = channel::<Infallible>();
+        let (tasks, starts, span) = (self.tasks.clone(), self.panic.starts, Span::current());
         let work = move || {
-            if !starts_anew(&machine) {
+            if over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 // The owner ends with the process.
                 drop(tasks.send(Box::new(move |owner: &mut Self| owner.give_up(starts))));
             }
         };
         let thread = thread::Builder::new().name("panic-wait".to_owned());
-        if let Err(error) = thread.spawn(move || span.in_scope(work)) {
-            tracing::warn!(%error, "a guest that has panicked is left alone");
+        match thread.spawn(move || span.in_scope(work)) {
+            Ok(_) => self.panic.waiting = Some(waiting),
+            Err(error) => tracing::warn!(%error, "a guest that has panicked is left alone"),
         }
     }
 
@@ -82,18 +86,5 @@ impl Owner {
         drop(running.machine.kill());
         let _ended = running.machine.wait();
         self.end_as(Ended::Panicked);
-    }
-}
-
-/// Waits until the machine starts anew or ends; returns false when it does neither in time.
-fn starts_anew(machine: &MachineHandle) -> bool {
-    let events = machine.events();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(MachineEvent::Reset(_)) | Err(RecvTimeoutError::Disconnected) => return true,
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return false,
-        }
     }
 }
