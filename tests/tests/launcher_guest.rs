@@ -419,9 +419,10 @@ async fn the_first_process_reaps_orphans_ends_on_a_signal_and_lets_containers_go
     let first = children(outer)[0];
     let orphan = std::process::Command::new("nsenter")
         .args(["--pid", "--target", &first.to_string(), "sh", "-c"])
-        .arg("(sleep 0.3 >/dev/null 2>&1 &)")
+        .arg("(sleep 2 >/dev/null 2>&1 &)")
         .status();
     assert!(orphan.unwrap().success());
+    assert_eq!(children(first).len(), 1, "the orphan is its child");
     until("reaping", || children(first).is_empty().then_some(())).await;
     done(
         client
