@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::config::HostPaths;
 use crate::launchers::Launcher;
-use crate::mounts::place::open_beneath;
+use crate::pod_files::open_beneath;
 pub use rules::{DeviceKind, DeviceNode, DeviceRule, rules};
 
 /// Bytes of a process's list of groups that are looked at.

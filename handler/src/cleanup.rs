@@ -7,22 +7,23 @@ mod observe;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::config::HostPaths;
 use crate::mounts;
-use crate::mounts::place::{MountPoint, is_uid, open_beneath, pods_dir};
+use crate::mounts::place::{MountPoint, pods_dir};
+use crate::pod_files::{emptydir, is_uid, open_beneath};
 pub use observe::{Observed, Pod, Record, observe};
 
 /// Folder of the domains that have ended, in the handler's own.
 const FINAL_DOMAINS: &str = "final-domains";
 /// The pods' volume with the command socket.
-const SOCKETS: &str = "volumes/kubernetes.io~empty-dir/sockets";
+const SOCKETS: &str = "sockets";
 /// The pods' volume that is the launcher's `/var/run/kubevirt`.
-const PUBLIC: &str = "volumes/kubernetes.io~empty-dir/public";
+const PUBLIC: &str = "public";
 /// The mark of a launcher that was given up.
 const MARK: &str = "launcher-unresponsive";
 /// The socket on which launchers tell what happens.
@@ -120,7 +121,7 @@ pub fn remove(paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
 }
 
 fn remove_in_pod(paths: &HostPaths, pod_uid: &str, volume: &str, name: &str) -> io::Result<()> {
-    let path = Path::new(pod_uid).join(volume);
+    let path = emptydir(pod_uid, volume);
     let folder = match open_beneath(&pods_dir(paths), &path, OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,

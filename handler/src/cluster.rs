@@ -106,12 +106,12 @@ where
 
 /// Tells of a watch's errors once each, however often they are repeated.
 #[derive(Debug, Default)]
-struct Complaints {
+pub(crate) struct Complaints {
     last: String,
 }
 
 impl Complaints {
-    fn tell(&mut self, what: &'static str, error: &watcher::Error) {
+    pub(crate) fn tell(&mut self, what: &'static str, error: &watcher::Error) {
         let text = chain(error);
         if text == self.last {
             debug!(what, error = text, "still cannot watch");
@@ -121,7 +121,7 @@ impl Complaints {
         }
     }
 
-    fn all_is_well(&mut self) {
+    pub(crate) fn all_is_well(&mut self) {
         self.last.clear();
     }
 }

@@ -16,6 +16,7 @@ pub mod mounts;
 pub mod node_labels;
 pub mod ownership;
 pub mod plan;
+mod pod_files;
 pub mod run;
 pub mod server;
 pub mod status;

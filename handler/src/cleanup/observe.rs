@@ -14,8 +14,9 @@ use serde::Deserialize;
 use super::{FINAL_DOMAINS, MARK, PIPE, PUBLIC, SOCKETS};
 use crate::config::HostPaths;
 use crate::mounts::container::{Dialled, dial};
-use crate::mounts::place::{MountPoint, is_uid, open_beneath, pods_dir};
+use crate::mounts::place::{MountPoint, pods_dir};
 use crate::mounts::state::{self, State};
+use crate::pod_files::{emptydir, is_uid, open_beneath};
 
 /// Entries of a folder that are looked at: no node has so many pods.
 const ENTRIES_MAX: usize = 4096;
@@ -136,7 +137,7 @@ fn record(paths: &HostPaths, uid: &str) -> Record {
 
 fn pod(paths: &HostPaths, uid: &str) -> Pod {
     let open = |volume| {
-        let path = Path::new(uid).join(volume);
+        let path = emptydir(uid, volume);
         open_beneath(&paths.pods_dir, &path, OFlags::DIRECTORY)
     };
     let sockets = open(SOCKETS).ok();

@@ -27,6 +27,7 @@ use super::records::Ghost;
 use super::socket;
 use crate::config::HostPaths;
 use crate::key::VmiKey;
+use crate::pod_files;
 
 /// Time for what a launcher knows without doing anything.
 pub(super) const SHORT: Duration = Duration::from_secs(5);
@@ -96,7 +97,7 @@ impl Line {
         }
         let socket = socket::open_command_socket(&self.paths, &self.pod_uid)?;
         let socket = socket.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let stream = socket::connect(&socket).await?;
+        let stream = pod_files::connect(&socket).await?;
         let peer = stream.peer_cred()?.pid();
         if peer != Some(self.pid) {
             return Err(io::Error::other(
@@ -399,10 +400,7 @@ impl Launcher {
     }
 
     /// Returns the versions of the command protocol that the launcher speaks (`kubevirt.cmd.info`).
-    pub(super) async fn command_versions(
-        &self,
-        limit: Duration,
-    ) -> Result<Vec<u32>, CommandError> {
+    pub(super) async fn command_versions(&self, limit: Duration) -> Result<Vec<u32>, CommandError> {
         let call = "Info";
         let mut client = CmdInfoClient::new(self.channel());
         let answer = answered(call, limit, client.info(CmdInfoRequest {})).await?;

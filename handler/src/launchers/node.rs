@@ -22,6 +22,7 @@ use super::view::View;
 use super::{AttachError, Seen, VmiIdentity, on_disk, socket};
 use crate::config::{HostPaths, Patience};
 use crate::key::VmiKey;
+use crate::pod_files;
 
 /// The longest time that is waited for anything.
 const TIME_MAX: Duration = Duration::from_secs(86_400);
@@ -240,7 +241,7 @@ impl Node {
         let silent = |_| AttachError::Silent {
             socket: path.to_owned(),
         };
-        let connected = timeout(SHORT, socket::connect(&opened))
+        let connected = timeout(SHORT, pod_files::connect(&opened))
             .await
             .map_err(silent)?;
         let peer = connected

@@ -2,21 +2,19 @@
 //! the pod itself, so it knows whose word it hears without believing it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{Stream, unfold};
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 use proto::notify::info::notify_info_server::NotifyInfoServer;
 use proto::notify::v1::notify_server::NotifyServer;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, openat, unlinkat};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,9 +25,10 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::notify::{Info, Notifications};
-use super::socket::{self, emptydir, emptydir_on_host};
+use super::socket::emptydir_on_host;
 use super::view::View;
 use crate::config::HostPaths;
+use crate::pod_files::{emptydir, is_socket, open_beneath, short_path};
 
 /// The pod's volume that is the launcher's `/var/run/kubevirt`.
 const SHARE_VOLUME: &str = "public";
@@ -54,25 +53,18 @@ pub(super) fn path(paths: &HostPaths, pod_uid: &str) -> PathBuf {
 /// Makes the socket, in the place of what is there.
 pub(super) fn bind(paths: &HostPaths, pod_uid: &str) -> io::Result<StdListener> {
     let volume = emptydir(pod_uid, SHARE_VOLUME);
-    let folder = socket::open_beneath(&paths.pods_dir, &volume, OFlag::O_DIRECTORY)?;
+    let folder = open_beneath(&paths.pods_dir, &volume, OFlags::DIRECTORY)?;
     unlink(&folder)?;
     // Binding makes a new file and follows no link; the path is short whatever the volume's own is.
-    let path = format!("/proc/self/fd/{}/{PIPE_SOCKET}", folder.as_raw_fd());
-    let listener = StdListener::bind(Path::new(&path))?;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let listener = StdListener::bind(short_path(&folder).join(PIPE_SOCKET))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(&folder, PIPE_SOCKET, flags, Mode::empty())?;
-    if !socket::is_socket(&file) {
+    if !is_socket(&file)? {
         return Err(io::Error::other("the pod has replaced the socket"));
     }
     let owner = (Uid::from_raw(LAUNCHER_ID), Gid::from_raw(LAUNCHER_ID));
-    match fchownat(
-        &file,
-        "",
-        Some(owner.0),
-        Some(owner.1),
-        AtFlags::AT_EMPTY_PATH,
-    ) {
-        Err(Errno::EPERM) => tracing::warn!("only root can give sockets to launchers"),
+    match chownat(&file, "", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH) {
+        Err(Errno::PERM) => tracing::warn!("only root can give sockets to launchers"),
         chowned => chowned?,
     }
     listener.set_nonblocking(true)?;
@@ -82,7 +74,7 @@ pub(super) fn bind(paths: &HostPaths, pod_uid: &str) -> io::Result<StdListener> 
 /// Removes the socket.
 pub(super) fn remove(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
     let volume = emptydir(pod_uid, SHARE_VOLUME);
-    match socket::open_beneath(&paths.pods_dir, &volume, OFlag::O_DIRECTORY) {
+    match open_beneath(&paths.pods_dir, &volume, OFlags::DIRECTORY) {
         Ok(folder) => unlink(&folder),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -90,8 +82,8 @@ pub(super) fn remove(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
 }
 
 fn unlink(folder: impl AsFd) -> io::Result<()> {
-    match unlinkat(folder, PIPE_SOCKET, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+    match unlinkat(folder, PIPE_SOCKET, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

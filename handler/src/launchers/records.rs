@@ -9,9 +9,9 @@ use proto::domain::Domain;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::socket::is_uid;
 use crate::config::HostPaths;
 use crate::key::VmiKey;
+use crate::pod_files::is_uid;
 
 /// Bytes of the longest ghost record: two names, a UID and a path.
 const RECORD_LEN_MAX_BYTES: u64 = 64 << 10;

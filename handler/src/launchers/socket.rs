@@ -1,16 +1,14 @@
-//! Sockets in the folders of pods. Whoever is in a pod may put links there, so no link is followed.
+//! The command socket in the folder of a pod, and the mark beside it.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat};
-use tokio::net::UnixStream;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::config::HostPaths;
+use crate::pod_files::{check_pod_uid, emptydir, open_beneath, open_socket};
 
 /// The pod's volume with the command socket.
 const SOCKETS_VOLUME: &str = "sockets";
@@ -18,13 +16,6 @@ const SOCKETS_VOLUME: &str = "sockets";
 const COMMAND_SOCKET: &str = "launcher-sock";
 /// The file beside it that says that the launcher was given up.
 const UNRESPONSIVE_MARK: &str = "launcher-unresponsive";
-
-/// Returns where a pod's emptyDir volume is on the host, below the folder of the pods.
-pub(super) fn emptydir(pod_uid: &str, volume: &str) -> PathBuf {
-    [pod_uid, "volumes", "kubernetes.io~empty-dir", volume]
-        .iter()
-        .collect()
-}
 
 /// Returns where a pod's emptyDir volume is on the host.
 pub(super) fn emptydir_on_host(paths: &HostPaths, pod_uid: &str, volume: &str) -> PathBuf {
@@ -36,67 +27,30 @@ pub(super) fn command_socket(paths: &HostPaths, pod_uid: &str) -> PathBuf {
     emptydir_on_host(paths, pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET)
 }
 
-/// Whether the text can be a UID: one component of a path and nothing else.
-pub(super) fn is_uid(text: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=128).contains(&text.len()) && text.bytes().all(is_fine)
-}
-
-/// Opens what lies at `path` below `folder` without following links, only to name it.
-pub(super) fn open_beneath(folder: &Path, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    let folder = File::open(folder)?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(openat2(folder.as_fd(), path, how)?)
-}
-
 /// Names the command socket of a pod; `None` when there is none.
 pub(super) fn open_command_socket(paths: &HostPaths, pod_uid: &str) -> io::Result<Option<OwnedFd>> {
-    if !is_uid(pod_uid) {
-        let message = "the pod's uid is no name for a folder";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
+    check_pod_uid(pod_uid)?;
     let path = emptydir(pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET);
-    match open_beneath(&paths.pods_dir, &path, OFlag::empty()) {
-        Ok(socket) => is_socket(&socket)
-            .then_some(Some(socket))
-            .ok_or_else(|| io::Error::other("this is no socket")),
+    match open_socket(&paths.pods_dir, &path) {
+        Ok(socket) => Ok(Some(socket)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the file is a socket.
-pub(super) fn is_socket(file: &OwnedFd) -> bool {
-    let format = fstat(file).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
-    format == Ok(SFlag::S_IFSOCK)
-}
-
-/// Connects to a socket that was named by [`open_command_socket`].
-pub(super) async fn connect(socket: &OwnedFd) -> io::Result<UnixStream> {
-    // This path is short whatever the socket's own is.
-    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
-}
-
 /// Whether the launcher of a pod was given up before.
 pub(super) fn is_unresponsive(paths: &HostPaths, pod_uid: &str) -> bool {
     let path = emptydir(pod_uid, SOCKETS_VOLUME).join(UNRESPONSIVE_MARK);
-    open_beneath(&paths.pods_dir, &path, OFlag::empty()).is_ok()
+    open_beneath(&paths.pods_dir, &path, OFlags::empty()).is_ok()
 }
 
 /// Marks the launcher of a pod as given up.
 pub(super) fn mark_unresponsive(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
     let folder = emptydir(pod_uid, SOCKETS_VOLUME);
-    let folder = open_beneath(&paths.pods_dir, &folder, OFlag::O_DIRECTORY)?;
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    match openat(
-        &folder,
-        UNRESPONSIVE_MARK,
-        flags,
-        Mode::from_bits_truncate(0o644),
-    ) {
-        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+    let folder = open_beneath(&paths.pods_dir, &folder, OFlags::DIRECTORY)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat(&folder, UNRESPONSIVE_MARK, flags, Mode::from(0o644)) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -14,6 +14,7 @@ use rustix::fs::{self, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::wanted::Source;
+use crate::pod_files::{is_socket, short_path};
 
 /// Entries of `/disk` that are looked at.
 const ENTRIES_MAX: usize = 1024;
@@ -140,14 +141,12 @@ pub(crate) fn dial(folder: impl AsFd, name: &str) -> io::Result<Dialled> {
         Err(Errno::NOENT) => return Ok(Dialled::Nobody),
         opened => opened?,
     };
-    let format = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
-    if format != FileType::Socket {
+    if !is_socket(&file)? {
         return Err(io::Error::other("this is no socket"));
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // This path is short whatever the socket's own is.
-    let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
+    let address = UnixAddr::new(&short_path(&file))?;
     match connect(stream.as_raw_fd(), &address) {
         Ok(()) => Ok(Dialled::Answered(stream)),
         Err(NixErrno::ECONNREFUSED) => Ok(Dialled::Nobody),

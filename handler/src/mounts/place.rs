@@ -1,20 +1,19 @@
-//! Folders of pods, and the mount points in them. Whoever is in a pod may put links there, so no link is followed.
+//! The pods' volume of container disks, and the mount points in it.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags,
-};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::config::HostPaths;
+use crate::pod_files::{check_pod_uid, emptydir, is_uid, open_beneath, short_path};
 
 /// The pods' volume with container disks.
-const VOLUME: &str = "volumes/kubernetes.io~empty-dir/container-disks";
+const VOLUME: &str = "container-disks";
 /// Mounts on top of each other that are taken away at a time.
 const STACKED_MAX: usize = 16;
 
@@ -27,21 +26,6 @@ pub(crate) fn pods_dir(paths: &HostPaths) -> PathBuf {
         (Ok(one), Ok(other)) if one == other => shared,
         _ => paths.pods_dir.clone(),
     }
-}
-
-/// Opens what lies at `path` below `folder` without following links, only to name it.
-pub(crate) fn open_beneath(folder: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let at = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = fs::openat(CWD, folder, at, Mode::empty())?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(fs::openat2(folder, path, flags, Mode::empty(), resolve)?)
-}
-
-/// Whether the text can be a UID: one component of a path and nothing else.
-pub(crate) fn is_uid(text: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=128).contains(&text.len()) && text.bytes().all(is_fine)
 }
 
 /// Returns device and inode of a file.
@@ -60,10 +44,7 @@ pub(crate) struct Disks {
 impl Disks {
     /// Returns the volume of a pod.
     pub(super) fn of(paths: &HostPaths, pod_uid: &str) -> io::Result<Self> {
-        if !is_uid(pod_uid) {
-            let message = "the pod's uid is no name for a folder";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
+        check_pod_uid(pod_uid)?;
         Ok(Self {
             pods: pods_dir(paths),
             pod_uid: pod_uid.to_owned(),
@@ -72,12 +53,12 @@ impl Disks {
 
     /// Returns where it is on the host.
     pub(super) fn path(&self) -> PathBuf {
-        self.pods.join(&self.pod_uid).join(VOLUME)
+        self.pods.join(emptydir(&self.pod_uid, VOLUME))
     }
 
     /// Opens a folder in it, or itself by an empty name.
     pub(super) fn open(&self, folder: &str) -> io::Result<OwnedFd> {
-        let path = Path::new(&self.pod_uid).join(VOLUME).join(folder);
+        let path = emptydir(&self.pod_uid, VOLUME).join(folder);
         open_beneath(&self.pods, &path, OFlags::DIRECTORY)
     }
 }
@@ -107,7 +88,7 @@ impl MountPoint {
         let pods = pods.into_iter().find(|pods| path.starts_with(pods))?;
         let beneath = path.strip_prefix(&pods).ok()?;
         let pod_uid = beneath.iter().next()?.to_str()?;
-        let within = beneath.strip_prefix(Path::new(pod_uid).join(VOLUME)).ok()?;
+        let within = beneath.strip_prefix(emptydir(pod_uid, VOLUME)).ok()?;
         let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
         if !is_uid(pod_uid) || !within.components().all(is_name) {
             return None;
@@ -159,7 +140,7 @@ impl MountPoint {
     /// Opens the file for reading.
     pub(super) fn open_content(&self) -> io::Result<File> {
         let file = self.open()?;
-        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        File::open(short_path(&file))
     }
 
     fn open_in(&self, folder: impl AsFd) -> io::Result<OwnedFd> {
@@ -188,7 +169,7 @@ impl MountPoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), self.name);
+        let path = short_path(&folder).join(&self.name);
         for _ in 0..STACKED_MAX {
             match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
                 Ok(()) => {}

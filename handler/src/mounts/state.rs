@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::place::is_uid;
 use crate::config::HostPaths;
+use crate::pod_files::is_uid;
 
 /// Bytes of the longest record: hundreds of paths.
 const LEN_MAX_BYTES: u64 = 1 << 20;

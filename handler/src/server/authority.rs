@@ -6,12 +6,11 @@ use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch::Sender;
 use tracing::warn;
 
-use crate::cli::chain;
+use crate::cluster::{Complaints, watched};
 
 /// Name of the config map.
 const CONFIG_MAP: &str = "kubevirt-ca";
@@ -22,18 +21,25 @@ const BUNDLE: &str = "ca-bundle";
 pub async fn watch(client: Client, namespace: String, told: Sender<Option<Arc<str>>>) {
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
     let only = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-    let events = watcher(api, only).default_backoff();
+    let events = watched(api, only);
+    let mut complaints = Complaints::default();
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => tell(&told, object),
-            // What was trusted stays so until there is something else.
-            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => {}
-            Err(error) => warn!(
-                error = chain(&error),
-                namespace, "cannot watch the config map {CONFIG_MAP}; will try again"
-            ),
+            Ok(event) => {
+                complaints.all_is_well();
+                follow(&told, event);
+            }
+            Err(error) => complaints.tell("the config map kubevirt-ca", &error),
         }
+    }
+}
+
+fn follow(told: &Sender<Option<Arc<str>>>, event: Event<ConfigMap>) {
+    match event {
+        Event::Apply(object) | Event::InitApply(object) => tell(told, object),
+        // What was trusted stays so until there is something else.
+        Event::Init | Event::InitDone | Event::Delete(_) => {}
     }
 }
 
