@@ -7,7 +7,7 @@ mod observe;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::config::HostPaths;
 use crate::mounts;
 use crate::mounts::place::{MountPoint, pods_dir};
-use crate::pod_files::{emptydir, is_uid, open_beneath};
+use crate::pod_files::{emptydir, is_socket, is_uid, open_beneath, short_path};
 pub use observe::{Observed, Pod, Record, observe};
 
 /// Folder of the domains that have ended, in the handler's own.
@@ -24,6 +24,10 @@ const FINAL_DOMAINS: &str = "final-domains";
 const SOCKETS: &str = "sockets";
 /// The pods' volume that is the launcher's `/var/run/kubevirt`.
 const PUBLIC: &str = "public";
+/// The pods' volume with the sockets of the containers that hold disk images.
+const CONTAINER_DISKS: &str = "container-disks";
+/// Most entries of that volume that are looked at: a pod may put there what it likes.
+const CONTAINER_DISK_ENTRIES_MAX: usize = 4096;
 /// The mark of a launcher that was given up.
 const MARK: &str = "launcher-unresponsive";
 /// The socket on which launchers tell what happens.
@@ -120,7 +124,36 @@ pub fn remove(paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
     }
 }
 
-fn remove_in_pod(paths: &HostPaths, pod_uid: &str, volume: &str, name: &str) -> io::Result<()> {
+/// Has the containers end that hold disk images for a launcher: each ends when its socket goes. A launcher does this at
+/// its own end, unless it was killed.
+///
+/// # Errors
+///
+/// Fails when the node refuses.
+pub fn end_image_containers(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
+    let path = emptydir(pod_uid, CONTAINER_DISKS);
+    let folder = match open_beneath(&pods_dir(paths), &path, OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    for entry in std::fs::read_dir(short_path(&folder))?.take(CONTAINER_DISK_ENTRIES_MAX) {
+        let name = entry?.file_name();
+        let is_named_so = Path::new(&name).extension().is_some_and(|it| it == "sock");
+        let opened = || open_beneath(&pods_dir(paths), &path.join(&name), OFlags::NOFOLLOW);
+        // What is a link, or went meanwhile, is no socket that a container waits on.
+        if is_named_so && opened().and_then(is_socket).unwrap_or(false) {
+            remove_in_pod(paths, pod_uid, CONTAINER_DISKS, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_in_pod(
+    paths: &HostPaths,
+    pod_uid: &str,
+    volume: &str,
+    name: impl rustix::path::Arg,
+) -> io::Result<()> {
     let path = emptydir(pod_uid, volume);
     let folder = match open_beneath(&pods_dir(paths), &path, OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Leftover, Observed, Pod, Record, leftovers, observe, remove};
+use super::{Leftover, Observed, Pod, Record, end_image_containers, leftovers, observe, remove};
 use crate::config::HostPaths;
 
 fn known(uids: &[&str]) -> BTreeSet<String> {
@@ -201,4 +201,35 @@ fn nothing_is_removed_through_links_or_odd_names() {
     }
     assert_eq!(leftovers(&observe(&node.paths), &known(&[])), []);
     assert!(outside.exists());
+}
+
+#[test]
+fn containers_of_disk_images_are_ended_and_nothing_else_is_touched() {
+    let node = TempDir::new().unwrap();
+    let paths = HostPaths {
+        pods_dir: node.path().join("pods"),
+        ..HostPaths::default()
+    };
+    end_image_containers(&paths, "p").unwrap();
+    let volume = paths
+        .pods_dir
+        .join("p/volumes/kubernetes.io~empty-dir/container-disks");
+    fs::create_dir_all(&volume).unwrap();
+    let elsewhere = node.path().join("elsewhere.sock");
+    let _held = [
+        UnixListener::bind(volume.join("disk_0.sock")).unwrap(),
+        UnixListener::bind(volume.join("kernel-boot.sock")).unwrap(),
+        UnixListener::bind(volume.join("other")).unwrap(),
+        UnixListener::bind(&elsewhere).unwrap(),
+    ];
+    fs::write(volume.join("file.sock"), "").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, volume.join("link.sock")).unwrap();
+    end_image_containers(&paths, "p").unwrap();
+    let mut left: Vec<_> = fs::read_dir(&volume)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["file.sock", "link.sock", "other"]);
+    assert!(elsewhere.exists());
 }

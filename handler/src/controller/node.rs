@@ -17,7 +17,7 @@ use crate::key::VmiKey;
 use crate::launchers::Launcher;
 use crate::mounts::{self, Mounted};
 use crate::plan::{Machine, Outcome};
-use crate::{cgroup, ownership};
+use crate::{cgroup, cleanup, ownership};
 
 /// Flag of a launcher whose container disks the kubelet mounts.
 const IMAGE_VOLUME: &str = "--image-volume";
@@ -79,9 +79,16 @@ impl Controller {
     /// Undoes what was done on the node for an instance.
     pub(super) async fn clean_up(&self, key: &VmiKey, uid: &str) -> Outcome {
         let (paths, of) = (self.parts.paths.clone(), uid.to_owned());
-        let unmounted =
-            spawn_blocking(move || mounts::unmount_all(&paths, &of).map_err(|error| chain(&error)));
-        match unmounted.await {
+        let launcher = self.parts.launchers.get(key);
+        let launcher = launcher.filter(|launcher| launcher.uid == uid);
+        let undone = spawn_blocking(move || {
+            mounts::unmount_all(&paths, &of).map_err(|error| chain(&error))?;
+            launcher.map_or(Ok(()), |launcher| {
+                cleanup::end_image_containers(&paths, &launcher.pod_uid)
+                    .map_err(|error| chain(&error))
+            })
+        });
+        match undone.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Outcome::Failed(error),
             Err(error) => return Outcome::Failed(error.to_string()),
