@@ -176,7 +176,7 @@ fn a_cdrom_drive_may_be_empty() {
         disk[drive] = json!({});
         let domain = json!({"memory": {"guest": "64Mi"}, "devices": {"disks": [disk]}});
         let vmi = json!({"metadata": {"name": "vm"}, "spec": {"domain": domain}});
-        crate::default_vmi(&serde_json::from_value(vmi).unwrap())
+        default_vmi(&serde_json::from_value(vmi).unwrap())
     };
     let about_disk = |drive: &str| {
         let errors = validate_vmi(&vmi(drive));
