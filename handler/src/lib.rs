@@ -1,4 +1,15 @@
 //! virt-handler: the node agent.
+//!
+//! ```text
+//!   API server ──cluster──▶ store ─┐                        ┌─▶ launchers, mounts, ownership, cgroup
+//!                                  ├─▶ controller ── plan ──┤
+//!   launchers ───── domains ───────┘                        └─▶ status ──cluster──▶ API server
+//! ```
+//!
+//! [`cluster`] watches this node's instances into the [`store`] and writes patches and events; [`launchers`] finds the
+//! launchers, commands them and hears from them. For each instance that changed, the [`controller`] looks, lets [`plan`]
+//! decide, acts, and publishes what [`status`] says. [`server`] and [`metrics`] answer others, [`heartbeat`] and
+//! [`node_labels`] speak for the node, [`cleanup`] removes what is left of instances that are gone. [`run`] assembles it.
 
 #![forbid(unsafe_code)]
 
