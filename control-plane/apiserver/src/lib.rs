@@ -1,0 +1,15 @@
+//! The embedded Kubernetes API server of a single node.
+//!
+//! ```text
+//!   request ─▶ access (who, may they) ─▶ verbs ─▶ admission ─▶ store ─▶ watchers
+//!                                          │
+//!                catalog (kinds, schemas) ─┴─ patch, table, openapi, discovery
+//! ```
+//!
+//! Objects are JSON values throughout: what a kind looks like is data ([`catalog`], [`schema`]), so built-in kinds and
+//! custom ones take the same path, and fields that nobody here knows survive.
+
+pub mod catalog;
+pub mod failure;
+pub mod schema;
+pub mod store;

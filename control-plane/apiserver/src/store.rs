@@ -1,0 +1,1 @@
+//! Objects on disk and in memory, with revisions and watches.

@@ -1,0 +1,3 @@
+//! The program `virt-api`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! virtctl: KubeVirt's virtual machines from the command line.

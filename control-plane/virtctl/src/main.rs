@@ -1,0 +1,3 @@
+//! The program `virtctl`, also a plugin of kubectl (`kubectl virt`).
+
+fn main() {}
