@@ -10,6 +10,10 @@
 //! custom ones take the same path, and fields that nobody here knows survive.
 
 pub mod catalog;
+pub mod discovery;
 pub mod failure;
+pub mod openapi;
+pub mod patch;
 pub mod schema;
 pub mod store;
+pub mod table;

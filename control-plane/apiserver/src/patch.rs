@@ -1,0 +1,85 @@
+//! How objects are changed in part: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch, and
+//! server-side apply with the ownership of fields (Kubernetes API concepts, "Server-Side Apply").
+//!
+//! All of it is pure: values in, a value or a failure out.
+
+mod apply;
+mod compare;
+mod fields;
+mod lists;
+mod managers;
+mod strategic;
+
+use json_patch::{Patch, PatchOperation};
+use serde_json::Value;
+
+pub use self::apply::{apply, track};
+pub use self::strategic::strategic;
+use crate::failure::Failure;
+
+/// Operations of one JSON patch, as the API server of Kubernetes bounds them.
+const OPERATIONS_MAX: usize = 10_000;
+/// Values that all `copy` operations of a patch may bring about: without a bound they double an object each.
+const COPIED_VALUES_MAX: usize = 200_000;
+
+/// Applies a JSON patch.
+///
+/// # Errors
+///
+/// 400 when it is no JSON patch, 413 when it is too large, 422 when an operation does not apply.
+pub fn json(doc: &Value, patch: &Value) -> Result<Value, Failure> {
+    let Patch(operations) = serde_json::from_value(patch.clone()).map_err(|error| {
+        Failure::bad_request(format!(
+            "the body is not a JSON patch (RFC 6902), a list of operations with op and path: {error}"
+        ))
+    })?;
+    if operations.len() > OPERATIONS_MAX {
+        return Err(too_large(format!(
+            "the patch has {} operations; at most {OPERATIONS_MAX} are taken",
+            operations.len()
+        )));
+    }
+    let (mut patched, mut copied) = (doc.clone(), 0);
+    for operation in operations {
+        copied += copied_values(&patched, &operation);
+        if copied > COPIED_VALUES_MAX {
+            return Err(too_large("the patch copies too much".to_owned()));
+        }
+        let one = [operation];
+        json_patch::patch_unsafe(&mut patched, &one).map_err(|error| {
+            let message = format!("the JSON patch does not apply: {error}");
+            Failure::new(422, "Invalid", message)
+        })?;
+    }
+    Ok(patched)
+}
+
+fn too_large(message: String) -> Failure {
+    Failure::new(413, "RequestEntityTooLarge", message)
+}
+
+fn copied_values(doc: &Value, operation: &PatchOperation) -> usize {
+    match operation {
+        PatchOperation::Copy(copy) => doc.pointer(copy.from.as_str()).map_or(0, count),
+        _ => 0,
+    }
+}
+
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(fields) => fields.values().map(count).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Applies a merge patch.
+#[must_use]
+pub fn merge(doc: &Value, patch: &Value) -> Value {
+    let mut merged = doc.clone();
+    json_patch::merge(&mut merged, patch);
+    merged
+}
+
+#[cfg(test)]
+mod tests;
