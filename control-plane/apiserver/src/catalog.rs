@@ -3,7 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::schema::Schema;
+mod built_in;
+mod crd_status;
+mod custom;
+mod defaults;
+mod lazy;
+mod validation;
+
+pub use built_in::built_in;
+pub use crd_status::crd_status;
+pub use custom::custom;
+pub use defaults::default_builtin;
+pub use lazy::LazySchema;
+pub use validation::validate_builtin;
 
 /// A resource: a collection of objects of one kind, in one or several versions.
 #[derive(Clone, Debug)]
@@ -24,6 +36,11 @@ pub struct Resource {
     pub categories: Vec<String>,
     /// Whether its objects are in namespaces.
     pub is_namespaced: bool,
+    /// What requests may do with it; `["create"]` alone marks a kind that is answered and never stored, such as
+    /// `TokenReview`.
+    pub verbs: &'static [&'static str],
+    /// What there is below an object, besides `status` and `scale`, which versions say.
+    pub subresources: Vec<Subresource>,
     /// Whether a custom resource definition made it.
     pub is_custom: bool,
     /// Its versions, the preferred one first. All have the same objects and differ in `apiVersion` alone.
@@ -41,14 +58,29 @@ pub struct Version {
     pub is_storage: bool,
     /// Warning that every request with it is answered, where it is deprecated.
     pub deprecation: Option<String>,
-    /// What an object may look like.
-    pub schema: Arc<Schema>,
+    /// What an object may look like; made when it is first needed, and used as a `&Schema`.
+    pub schema: LazySchema,
     /// Columns of the table beside `Name`.
     pub columns: Vec<Column>,
     /// Whether there is `/status`, which alone writes `.status`.
     pub has_status: bool,
     /// Where `/scale` finds its numbers.
     pub scale: Option<ScalePaths>,
+}
+
+/// Something below an object that is no object: `pods/log`, `pods/eviction`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `eviction`.
+    pub name: &'static str,
+    /// Group of what is sent to it, empty for the core group.
+    pub group: &'static str,
+    /// Version of what is sent to it.
+    pub version: &'static str,
+    /// Kind of what is sent to it: `Eviction`.
+    pub kind: &'static str,
+    /// What requests may do with it.
+    pub verbs: &'static [&'static str],
 }
 
 /// A column of a table (`additionalPrinterColumns`).
@@ -120,6 +152,12 @@ impl Resource {
     pub fn storage(&self) -> &Version {
         let found = self.versions.iter().find(|it| it.is_storage);
         found.expect("a resource has a version that is stored")
+    }
+
+    /// Whether its objects are stored; reviews are answered only.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
     }
 
     /// Returns its name in the store: `virtualmachines.kubevirt.io`, `pods`.
