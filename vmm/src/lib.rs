@@ -26,5 +26,20 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
         text.push_str(&cause.to_string());
         next = cause.source();
     }
-    text
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    #[test]
+    fn an_error_chain_is_one_line() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("read /x")]
+        struct Read(#[source] io::Error);
+
+        let error = Read(io::Error::other("two\nlines"));
+        assert_eq!(super::error_chain(&error), "read /x: two lines");
+    }
 }

@@ -144,7 +144,8 @@ struct Orders {
     reset_on_power_off: AtomicBool,
     /// Requests that wait for a pause; a disk adds one for each of its queues before it is paused.
     stopped_disks: Mutex<Vec<DiskEvent>>,
-    /// Ports that were opened or closed, each once, with its present state.
+    /// Ports that were opened or closed: the last two changes of each, as a port that is open all the same may be
+    /// another program's.
     changed_ports: Mutex<Vec<(String, bool)>>,
 }
 
@@ -167,7 +168,12 @@ impl Orders {
 
     fn port_changed(&self, name: &str, open: bool) {
         let mut changed = self.changed_ports();
-        changed.retain(|(other, _)| other != name);
+        let is_its = |(other, _): &(String, bool)| other == name;
+        if changed.iter().filter(|change| is_its(change)).count() > 1
+            && let Some(oldest) = changed.iter().position(is_its)
+        {
+            changed.remove(oldest);
+        }
         changed.push((name.to_owned(), open));
     }
 

@@ -326,6 +326,61 @@ fn kvm_serves_ports_state_kicks_and_the_dirty_log_even_where_it_is_slow() {
     assert_eq!(vcpu.state().unwrap().cpu.gpr, state.cpu.gpr);
 }
 
+/// Reads the default memory type, tells it, and makes it uncached for the fixed ranges too.
+const MEMORY_TYPE_GUEST: [(u64, &[u8]); 1] = [(
+    0x1000,
+    &[
+        0x66, 0xb9, 0xff, 0x02, 0x00, 0x00, // mov ecx, IA32_MTRR_DEF_TYPE
+        0x0f, 0x32, // rdmsr
+        0x66, 0xe7, 0x13, // out NOTE, eax
+        0x66, 0xb8, 0x00, 0x0c, 0x00, 0x00, // mov eax, enabled, uncached
+        0x66, 0x31, 0xd2, // xor edx, edx
+        0x0f, 0x30, // wrmsr
+        0xe6, 0x1f, // out END, al
+        0xeb, 0xfe, // jmp to itself
+    ],
+)];
+
+#[test]
+fn memory_types_of_kvm_move_with_a_vcpu_and_a_reset_forgets_them() {
+    let Some(SlowGuest {
+        mut vcpu, recorder, ..
+    }) = slow_kvm(&MEMORY_TYPE_GUEST)
+    else {
+        return;
+    };
+    let types = [
+        (0x2ff, 0xc06),
+        (0x250, 0x0606_0606_0606_0606),
+        (0x26f, 0x0505_0505_0505_0505),
+        (0x200, 0x8000_0006),
+        (0x201, 0xf_8000_0800),
+        (0x20f, 0xf_c000_0800),
+    ];
+    let of = |state: &CpuState, wanted: u32| {
+        let mut msrs = state.msrs.iter();
+        msrs.find(|(index, _)| *index == wanted).map(|(_, it)| *it)
+    };
+    let mut state = vcpu.state().unwrap();
+    assert!(
+        types
+            .iter()
+            .all(|(index, _)| of(&state.cpu, *index) == Some(0))
+    );
+    state.cpu.msrs.extend(types);
+    vcpu.set_state(&state).unwrap();
+    let moved = vcpu.state().unwrap();
+    let kept = types.map(|(index, _)| (index, of(&moved.cpu, index).unwrap()));
+    assert_eq!(kept, types);
+
+    assert_eq!(run_limited(vcpu.as_mut()).unwrap(), VcpuExit::Kicked);
+    assert_eq!(*recorder.seen.lock().unwrap(), [(port::NOTE, 0xc06)]);
+    let state = vcpu.state().unwrap();
+    assert_eq!(of(&state.cpu, 0x2ff), Some(0xc00), "what the guest wrote");
+    vcpu.reset(None).unwrap();
+    assert_eq!(of(&vcpu.state().unwrap().cpu, 0x2ff), Some(0));
+}
+
 /// in al, NOTE; jmp to itself
 const INPUT_GUEST: [(u64, &[u8]); 1] = [(0x1000, &[0xe4, 0x13, 0xeb, 0xfe])];
 

@@ -315,3 +315,20 @@ fn an_overlay_is_made_once_and_taken_up_again() {
     }
     assert!(overlay.exists());
 }
+
+#[test]
+fn a_port_that_was_closed_and_opened_again_is_told_as_that() {
+    let orders = Orders::default();
+    for open in [true, false, true] {
+        orders.port_changed("agent", open);
+    }
+    orders.port_changed("other", true);
+    let change = |name: &str, open| (name.to_owned(), open);
+    let expected = [
+        change("agent", false),
+        change("agent", true),
+        change("other", true),
+    ];
+    assert_eq!(orders.take_changed_ports(), expected);
+    assert!(orders.take_changed_ports().is_empty());
+}

@@ -3,8 +3,9 @@
 use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use x86::{CpuState, Segment, TableRegister};
 
-/// MSRs that move with a vCPU beside those that `kvm_sregs` holds.
-pub(super) const MSRS: [u32; 13] = [
+/// MSRs that move with a vCPU beside those that `kvm_sregs` holds. A KVM that lacks one gives none behind it, so those
+/// that are the least needed come last.
+pub(super) const MSRS: [u32; 41] = [
     0x10,        // time-stamp counter
     0x174,       // SYSENTER_CS
     0x175,       // SYSENTER_ESP
@@ -18,7 +19,50 @@ pub(super) const MSRS: [u32; 13] = [
     0xc000_0102, // KERNEL_GS_BASE
     0x4b56_4d00, // wall clock
     0x4b56_4d01, // system time
+    // Memory types (SDM vol. 3 §12.11), which KVM keeps though its list of MSRs names none: the default, the fixed
+    // ranges, and base and mask of the eight variable ranges that its MTRRCAP tells of.
+    0x2ff, //
+    0x250,
+    0x258,
+    0x259, //
+    0x268,
+    0x269,
+    0x26a,
+    0x26b,
+    0x26c,
+    0x26d,
+    0x26e,
+    0x26f, //
+    0x200,
+    0x201,
+    0x202,
+    0x203,
+    0x204,
+    0x205,
+    0x206,
+    0x207, //
+    0x208,
+    0x209,
+    0x20a,
+    0x20b,
+    0x20c,
+    0x20d,
+    0x20e,
+    0x20f, //
 ];
+
+/// Those of [`MSRS`] that a reset leaves as they are: the counter runs on, and what hardware offers is KVM's to say.
+const KEPT: [u32; 2] = [0x10, 0x1a0];
+
+/// Adds to the `msrs` of a vCPU's first state the others that a reset clears. KVM keeps them over one; a clock page that
+/// it went on writing would lie in the next kernel's memory.
+pub(super) fn clear_others(msrs: &mut Vec<(u32, u64)>) {
+    for index in MSRS {
+        if !KEPT.contains(&index) && msrs.iter().all(|(other, _)| *other != index) {
+            msrs.push((index, 0));
+        }
+    }
+}
 
 fn bits(attributes: u16, at: u32, count: u32) -> u8 {
     let mask = (1 << count) - 1;
@@ -185,6 +229,15 @@ pub(super) fn take_debug(state: &mut CpuState, from: &kvm_debugregs) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_clears_what_the_first_state_does_not_name() {
+        let mut msrs = vec![(0x277, 7), (0xdead, 1)];
+        clear_others(&mut msrs);
+        assert_eq!(msrs[..2], [(0x277, 7), (0xdead, 1)]);
+        assert!(msrs.contains(&(0x4b56_4d01, 0)) && msrs.contains(&(0x2ff, 0)));
+        assert_eq!(msrs.len(), 2 + MSRS.len() - 1 - KEPT.len());
+    }
 
     #[test]
     fn registers_survive_the_way_there_and_back() {

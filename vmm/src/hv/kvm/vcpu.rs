@@ -317,7 +317,9 @@ impl Vcpu for KvmVcpu {
     fn reset(&mut self, start: Option<&CpuState>) -> Result<(), HvError> {
         let is_boot = self.id == 0;
         let base = APIC_BASE | if is_boot { APIC_BASE_BSP } else { 0 };
-        self.set_cpu(start.unwrap_or(&CpuState::power_on()), base)?;
+        let mut first = start.cloned().unwrap_or_else(CpuState::power_on);
+        registers::clear_others(&mut first.msrs);
+        self.set_cpu(&first, base)?;
         self.fd
             .set_lapic(&self.fresh_apic)
             .map_err(host("set a local APIC"))?;
