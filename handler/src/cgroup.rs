@@ -1,9 +1,12 @@
 //! Which devices the launcher's control group may use (§2.13).
 //!
-//! Version 1 has rules that are written one by one and add up. Version 2 has a program of the kernel's (eBPF) that
-//! decides for the whole group: replacing it takes `bpf(2)`, which needs unsafe code, so it is not done here. Nothing is
-//! missing for what a container was given at its start: the runtime has allowed that.
+//! Version 1 has rules that are written one by one and add up. Version 2 has programs of the kernel's (eBPF), which decide
+//! for the whole group (`attached`). Neither needs anything for what a container of version 2 was given at its start: the
+//! runtime has allowed that.
 
+mod attached;
+mod bpf;
+mod program;
 mod rules;
 
 use std::io::{self, Read, Write};
@@ -17,6 +20,7 @@ use tracing::{debug, warn};
 use crate::config::HostPaths;
 use crate::launchers::Launcher;
 use crate::pod_files::open_beneath;
+pub use bpf::BpfError;
 pub use rules::{DeviceKind, DeviceNode, DeviceRule, rules};
 
 /// Bytes of a process's list of groups that are looked at.
@@ -25,6 +29,10 @@ const GROUPS_LEN_MAX_BYTES: u64 = 64 << 10;
 const NODES_MAX: usize = 1024;
 /// Folders in `/dev` whose devices are machines' (VFIO groups, USB buses), with how deep they are.
 const DEVICE_FOLDERS: [(&str, usize); 2] = [("dev/vfio", 1), ("dev/bus/usb", 2)];
+/// How deep devices are in `/dev`.
+const PRESENT_DEPTH: usize = 4;
+/// Folders in `/dev` that everybody may fill with files.
+const FILE_FOLDERS: [&str; 3] = ["dev/shm", "dev/mqueue", "dev/hugepages"];
 /// Single devices of machines.
 const DEVICES: [&str; 3] = ["dev/kvm", "dev/vhost-vsock", "dev/sev"];
 
@@ -57,14 +65,47 @@ pub enum CgroupError {
         /// Why.
         source: io::Error,
     },
-    /// The group is of version 2.
-    #[error(
-        "allow devices in {}: control groups of version 2 are changed by bpf(2), which this handler does not do; start the instance anew with the device, or use a node with version 1",
-        path.display()
-    )]
-    Unsupported {
+    /// The kernel does not list, load or replace programs.
+    #[error("allow devices in {}", path.display())]
+    Programs {
         /// The group.
         path: PathBuf,
+        /// Why.
+        source: BpfError,
+    },
+    /// A group above does not let its members use a device.
+    #[error(
+        "allow {rule:?} in {}: a program of a control group above denies it; allow the device there (DeviceAllow= of a systemd slice, or the options of the container that the node runs in)",
+        path.display()
+    )]
+    Above {
+        /// The group.
+        path: PathBuf,
+        /// The rule.
+        rule: String,
+    },
+    /// More than one program decides, one of which cannot be extended.
+    #[error(
+        "allow devices in {}: {count} programs decide there, and one does more than compare numbers or is hidden by net.core.bpf_jit_harden=2; leave a single one attached, or set that to 1",
+        path.display()
+    )]
+    Opaque {
+        /// The group.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// The program would be too long.
+    #[error(
+        "allow devices in {}: it takes {length} instructions, more than {}; give the instance fewer devices",
+        path.display(),
+        program::LEN_MAX
+    )]
+    TooLong {
+        /// The group.
+        path: PathBuf,
+        /// How many instructions it takes.
+        length: usize,
     },
 }
 
@@ -149,18 +190,27 @@ pub fn allow_present(paths: &HostPaths, vmi: &Vmi, launcher: &Launcher) -> Resul
 
 /// Allows a launcher devices, which may be such as it was given after its start. Blocks.
 ///
+/// On control groups of version 2 these rules replace those of earlier calls, and leave alone what the container runtime
+/// decided: they must be all that the handler has to say. A group that no program decides for may use everything, and
+/// stays so.
+///
 /// # Errors
 ///
-/// Fails when the group cannot be found or written, and on control groups of version 2.
+/// Fails when the group cannot be found or written; on control groups of version 2 also when bpf(2) cannot be used, when a
+/// group above denies the devices, and when several programs decide of which one cannot be extended.
 pub fn allow_devices(
     paths: &HostPaths,
     launcher: &Launcher,
     rules: &[DeviceRule],
 ) -> Result<(), CgroupError> {
-    let group = match DeviceGroup::of(paths, launcher)? {
-        DeviceGroup::V1(group) => group,
-        DeviceGroup::V2(path) => return Err(CgroupError::Unsupported { path }),
-    };
+    match DeviceGroup::of(paths, launcher)? {
+        DeviceGroup::V1(group) => write(&group, rules),
+        DeviceGroup::V2(group) => attached::allow(&group, &launcher.root(), rules),
+    }
+}
+
+/// Writes rules to a group of version 1.
+fn write(group: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
     for rule in rules {
         let file = if rule.is_allowed {
             "devices.allow"
@@ -200,6 +250,17 @@ fn nodes(root: &Path, vmi: &Vmi) -> Result<Vec<DeviceNode>, CgroupError> {
     Ok(nodes)
 }
 
+/// Returns all devices in the `/dev` of a root.
+fn present(root: &Path) -> Result<Vec<DeviceNode>, CgroupError> {
+    let mut nodes = vec![];
+    let listed = list(root, Path::new("dev"), PRESENT_DEPTH, &mut nodes);
+    listed.map_err(|source| CgroupError::List {
+        path: root.join("dev"),
+        source,
+    })?;
+    Ok(nodes)
+}
+
 fn list(root: &Path, folder: &Path, depth: usize, nodes: &mut Vec<DeviceNode>) -> io::Result<()> {
     let opened = match open_beneath(root, folder, OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -211,7 +272,8 @@ fn list(root: &Path, folder: &Path, depth: usize, nodes: &mut Vec<DeviceNode>) -
         }
         let entry = entry?;
         let path = folder.join(entry.file_name());
-        if entry.file_type()?.is_dir() && depth > 1 {
+        let is_for_files = FILE_FOLDERS.iter().any(|it| path == Path::new(it));
+        if entry.file_type()?.is_dir() && depth > 1 && !is_for_files {
             list(root, &path, depth - 1, nodes)?;
         } else {
             nodes.extend(node(root, &path));

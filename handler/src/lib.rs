@@ -11,8 +11,6 @@
 //! decide, acts, and publishes what [`status`] says. [`server`] and [`metrics`] answer others, [`heartbeat`] and
 //! [`node_labels`] speak for the node, [`cleanup`] removes what is left of instances that are gone. [`run`] assembles it.
 
-#![forbid(unsafe_code)]
-
 pub mod cgroup;
 pub mod cleanup;
 pub mod cli;

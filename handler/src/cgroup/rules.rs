@@ -91,3 +91,34 @@ pub fn rules(devices: &[DeviceNode]) -> Vec<DeviceRule> {
     }
     rules
 }
+
+/// Character devices that container runtimes let everybody use (OCI runtime specification, "Default Devices"): null, zero,
+/// full, random, urandom, tty, console, ptmx and all pts.
+const RUNTIME_DEFAULTS: [(u32, Option<u32>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// Returns the rules that container runtimes begin with: those devices, and nodes of all devices may be made.
+pub(super) fn runtime_rules() -> Vec<DeviceRule> {
+    let rule = |kind, major, minor, access| DeviceRule {
+        kind,
+        major,
+        minor,
+        access,
+        is_allowed: true,
+    };
+    let kinds = [DeviceKind::Character, DeviceKind::Block].into_iter();
+    let nodes = kinds.map(|kind| rule(kind, None, None, "m"));
+    let devices = RUNTIME_DEFAULTS.into_iter();
+    let devices =
+        devices.map(|(major, minor)| rule(DeviceKind::Character, Some(major), minor, "rwm"));
+    nodes.chain(devices).collect()
+}

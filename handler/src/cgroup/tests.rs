@@ -68,24 +68,21 @@ fn the_group_is_found_in_both_versions() {
 }
 
 #[test]
-fn version_2_is_left_to_the_runtime_and_says_so_for_more() {
+fn version_2_is_left_to_the_runtime_for_what_it_gave() {
     let folder = tempfile::tempdir().unwrap();
     let process = folder.path().join("7");
     fs::create_dir(&process).unwrap();
     fs::write(process.join("cgroup"), "0::/kubepods/c1\n").unwrap();
     let paths = HostPaths {
         proc_dir: folder.path().to_owned(),
+        cgroup_dir: "/cg".into(),
         ..HostPaths::default()
     };
     let launcher = launcher(&paths, 7);
     allow_present(&paths, &api::Vmi::default(), &launcher).unwrap();
     let error = allow_devices(&paths, &launcher, &rules(&[])).unwrap_err();
-    assert!(matches!(error, CgroupError::Unsupported { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("/kubepods/c1: control groups of version 2")
-    );
+    assert!(matches!(error, CgroupError::Find { .. }), "{error}");
+    assert!(error.to_string().contains("/cg/kubepods/c1"), "{error}");
 }
 
 /// A group of version 1 with a process in it, which may use no device.
