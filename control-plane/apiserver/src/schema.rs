@@ -1,9 +1,19 @@
 //! What an object may look like: structural schemas (OpenAPI v3 as custom resource definitions use it).
 
+mod check;
+mod defaults;
+mod format;
+mod pattern;
+mod prune;
+mod read;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+
+pub use pattern::Pattern;
+pub(crate) use read::Reader;
 
 use crate::failure::Cause;
 
@@ -27,12 +37,12 @@ pub struct Schema {
     /// Text format: `date-time`, `int32`, `byte`, …
     pub format: String,
     /// Regular expression of a text.
-    pub pattern: String,
+    pub pattern: Pattern,
     /// Least number.
     pub minimum: Option<f64>,
     /// Greatest number.
     pub maximum: Option<f64>,
-    /// Least and greatest length of a text or an array.
+    /// Least and greatest length of a text in characters, or count of an array's items or of an object's fields.
     pub length: (Option<u64>, Option<u64>),
     /// Whether `null` is a value.
     pub is_nullable: bool,
@@ -52,6 +62,25 @@ pub struct Schema {
     pub merges_items: bool,
     /// Whether a map is replaced as a whole (`x-kubernetes-map-type: atomic`).
     pub is_atomic_map: bool,
+    /// Rules that few schemas have.
+    pub rules: Option<Box<Rules>>,
+}
+
+/// Rules of a schema that few schemas have; they restrict and never say what is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// Schemas that all must fit.
+    pub all_of: Vec<Schema>,
+    /// Schemas of which one must fit.
+    pub any_of: Vec<Schema>,
+    /// Schemas of which exactly one must fit.
+    pub one_of: Vec<Schema>,
+    /// A schema that must not fit.
+    pub not: Option<Schema>,
+    /// Whether `minimum` itself is too little, and `maximum` itself too much.
+    pub excludes: (bool, bool),
+    /// A number that must divide it.
+    pub multiple_of: Option<f64>,
 }
 
 /// How a list is merged.
@@ -82,37 +111,48 @@ impl Schema {
     pub fn anything() -> Self {
         Self {
             keeps_unknown: true,
+            is_nullable: true,
             ..Self::default()
         }
     }
 
     /// Reads a structural schema (OpenAPI v3 of custom resource definitions), or a JSON Schema 2020-12 with `$ref` into its
-    /// `$defs`.
+    /// `$defs`. A definition that contains itself keeps any field where it does.
     ///
     /// # Errors
     ///
     /// When it is too deep or too large, or a keyword has a value of another type than it must have.
     pub fn from_json(json: &Value) -> Result<Self, SchemaError> {
-        let _ = json;
-        Ok(Self::anything())
+        Reader::structural(json).read(json)
     }
 
     /// Removes fields that the schema does not know and returns their paths, such as `spec.list[0].bar`; `apiVersion`,
-    /// `kind` and `metadata` of the root always stay.
+    /// `kind` and `metadata` of the root always stay. Paths after the first thousand are not returned.
     pub fn prune(&self, value: &mut Value) -> Vec<String> {
-        let _ = value;
-        Vec::new()
+        prune::prune(self, value)
     }
 
     /// Fills in the defaults of fields that are left out. Doing it again changes nothing.
     pub fn fill_defaults(&self, value: &mut Value) {
-        let _ = value;
+        defaults::fill(self, value);
     }
 
     /// Returns what is wrong with a value; at most 100 causes.
     #[must_use]
     pub fn validate(&self, value: &Value) -> Vec<Cause> {
-        let _ = value;
-        Vec::new()
+        check::check(self, value)
+    }
+
+    /// Returns the schemas directly below it, each with its place.
+    pub(crate) fn children(&self) -> impl Iterator<Item = (String, &Self)> {
+        let fields = self.properties.iter();
+        let fields = fields.map(|(name, it)| (format!("properties[{name}]"), &**it));
+        let other = self.additional.iter();
+        let other = other.map(|it| ("additionalProperties".to_owned(), &**it));
+        let items = self.items.iter().map(|it| ("items".to_owned(), &**it));
+        fields.chain(other).chain(items)
     }
 }
+
+#[cfg(test)]
+mod tests;
