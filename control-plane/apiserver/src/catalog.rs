@@ -8,6 +8,7 @@ mod crd_status;
 mod custom;
 mod defaults;
 mod lazy;
+mod native;
 mod validation;
 
 pub use built_in::built_in;

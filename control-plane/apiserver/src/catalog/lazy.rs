@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use super::native::{self, Generate};
 use crate::schema::Schema;
 
 /// A [`Schema`] that is made at its first use; clones share it.
@@ -18,9 +19,11 @@ struct Lazy {
 }
 
 /// Where a schema comes from.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A schema that exists.
     Made,
+    /// A type of k8s-openapi.
+    Native(Generate),
     /// `openAPIV3Schema` of a custom resource definition, as JSON text, which takes less memory than its tree.
     Text(Box<str>),
 }
@@ -33,10 +36,19 @@ impl LazySchema {
         Self::new(Source::Text(text.into()))
     }
 
+    pub(super) fn native(generate: Generate) -> Self {
+        Self::new(Source::Native(generate))
+    }
+
     /// Returns the schema.
     #[must_use]
     pub fn get(&self) -> &Arc<Schema> {
-        self.0.made.get_or_init(|| Arc::new(self.0.source.schema()))
+        self.0.made.get_or_init(|| self.0.source.schema())
+    }
+
+    /// Returns what it is made from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
     }
 
     fn new(source: Source) -> Self {
@@ -46,15 +58,25 @@ impl LazySchema {
 }
 
 impl Source {
-    fn schema(&self) -> Schema {
+    fn schema(&self) -> Arc<Schema> {
         match self {
-            Self::Made => Schema::anything(),
-            Self::Text(text) => serde_json::from_str::<Value>(text)
-                .ok()
-                .and_then(|json| Schema::from_json(&json).ok())
-                .unwrap_or_else(Schema::anything),
+            Self::Made => Arc::new(Schema::anything()),
+            Self::Native(generate) => native::schema(*generate),
+            Self::Text(text) => Arc::new(of_objects(text)),
         }
     }
+}
+
+/// Returns a schema from a text, with the metadata that every object has.
+fn of_objects(text: &str) -> Schema {
+    let json = serde_json::from_str::<Value>(text).ok();
+    let schema = json.and_then(|json| Schema::from_json(&json).ok());
+    let mut schema = schema.unwrap_or_else(Schema::anything);
+    // Its own rules on metadata can restrict the name alone, which few do.
+    schema
+        .properties
+        .insert("metadata".to_owned(), native::object_meta());
+    schema
 }
 
 impl From<Schema> for LazySchema {

@@ -16,6 +16,19 @@ const MAX_NODES: usize = 200_000;
 /// Most plain schemas that are kept for sharing; a search among more costs more than they take.
 const MAX_PLAIN: usize = 64;
 
+/// Parts of the names of built-in types that report. Kubernetes takes reports with parts missing, whatever its documents
+/// call required.
+const OBSERVED: [&str; 8] = [
+    "Status",
+    "Condition",
+    "ContainerState",
+    "NodeSystemInfo",
+    "DaemonEndpoint",
+    "ContainerImage",
+    "AttachedVolume",
+    ".Event",
+];
+
 type Keywords = Map<String, Value>;
 
 /// Reads schemas and keeps the definitions that they share.
@@ -104,9 +117,10 @@ impl<'a> Reader<'a> {
         }
         let mut schema = plain_keywords(json, path)?;
         self.nested(json, &mut schema, path)?;
-        self.rules(json, &mut schema, path)?;
         if self.is_native {
             make_native(&mut schema);
+        } else {
+            self.rules(json, &mut schema, path)?;
         }
         Ok(schema)
     }
@@ -147,7 +161,11 @@ impl<'a> Reader<'a> {
             return Err(path.error(&problem));
         };
         self.definitions.insert(name.to_owned(), Definition::Begun);
-        let schema = Arc::new(self.schema(json, path)?);
+        let mut schema = self.schema(json, path)?;
+        if self.is_native && OBSERVED.iter().any(|it| name.contains(it)) {
+            schema.required.clear();
+        }
+        let schema = Arc::new(schema);
         self.know(name.to_owned(), Arc::clone(&schema));
         Ok(schema)
     }
