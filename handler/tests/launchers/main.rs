@@ -81,6 +81,24 @@ async fn commands_reach_the_launcher_and_refusals_come_back() {
 }
 
 #[tokio::test]
+async fn no_connection_is_left_after_a_command() {
+    let host = Host::new();
+    let pod = host.pod("p-1");
+    let _stand_in = StandIn::serve(&pod, &Script::new());
+    let (launchers, _seen) = start(&host, Patience::default()).await;
+    let launcher = launchers.attach(&vmi("vm", &["p-1"])).await.unwrap();
+    let (pinged, asked) = tokio::join!(launcher.ping(), launcher.domain());
+    assert!(pinged.is_ok() && asked.unwrap().is_none());
+    let all_are_closed = async {
+        while pod.command_connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let closed = timeout(Duration::from_secs(10), all_are_closed).await;
+    assert!(closed.is_ok(), "{} are open", pod.command_connections());
+}
+
+#[tokio::test]
 async fn calls_that_an_older_launcher_does_not_know_are_told_from_failures() {
     let host = Host::new();
     let _stand_in = StandIn::serve(&host.pod("p-1"), &Script::new());

@@ -77,6 +77,16 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
+    /// Returns how many connections to the command socket are open (`/proc/net/unix`).
+    pub(crate) fn command_connections(&self) -> usize {
+        const LISTENS: &str = "00010000";
+        let path = self.command_socket().display().to_string();
+        let sockets = fs::read_to_string("/proc/self/net/unix").unwrap();
+        let ours = sockets.lines().filter(|line| line.ends_with(&path));
+        ours.filter(|line| line.split_whitespace().nth(3) != Some(LISTENS))
+            .count()
+    }
+
     pub(crate) fn at(paths: &HostPaths, uid: &str) -> Self {
         Self {
             dir: paths.pods_dir.join(uid),
