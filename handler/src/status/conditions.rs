@@ -11,7 +11,7 @@ use super::{Facts, SyncState, emulation_reason, is_alive, migratable};
 /// What the condition `SoftwareEmulation` says when nothing was measured.
 const EMULATION_UNEXPLAINED: &str = "the machine's processors are emulated in software";
 
-/// Sets the conditions, leaving alone those that others look after.
+/// Sets the conditions, leaving alone those that others look after, and what goes with them.
 pub(super) fn set_all(
     status: &mut VmiStatus,
     vmi: &Vmi,
@@ -40,6 +40,7 @@ pub(super) fn set_all(
     for condition in migratable::conditions(vmi, now) {
         condition::set(all, condition);
     }
+    migratable::method(vmi).clone_into(&mut status.migration_method);
 }
 
 fn put(all: &mut Vec<Condition>, kind: &str, condition: Option<Condition>) {

@@ -3,7 +3,7 @@
 
 use api::Vmi;
 use api::condition::{Condition, kind, reason};
-use api::status::VmiStatus;
+use api::status::{BLOCK_MIGRATION, LIVE_MIGRATION, VmiStatus};
 use api::volumes::Volume;
 
 /// What every message ends with.
@@ -21,6 +21,24 @@ pub(super) fn conditions(vmi: &Vmi, now: &str) -> [Condition; 2] {
         ),
         condition(kind::STORAGE_LIVE_MIGRATABLE, elsewhere, now),
     ]
+}
+
+/// Returns how the machine would move: its disks stay where they are when other nodes reach all of them, else some are
+/// copied or made anew (`status.migrationMethod`).
+pub(super) fn method(vmi: &Vmi) -> &'static str {
+    let mut volumes = vmi.spec.volumes.iter();
+    let stays = |volume: &Volume| is_file_system(volume, vmi) || is_shared(volume, &vmi.status);
+    if volumes.all(stays) {
+        LIVE_MIGRATION
+    } else {
+        BLOCK_MIGRATION
+    }
+}
+
+/// Whether the guest has the volume as a file system of the host's.
+fn is_file_system(volume: &Volume, vmi: &Vmi) -> bool {
+    let mut filesystems = vmi.spec.domain.devices.filesystems.iter();
+    filesystems.any(|filesystem| filesystem.name == volume.name)
 }
 
 fn condition(kind: &str, obstacle: Option<(&'static str, String)>, now: &str) -> Condition {
@@ -75,17 +93,28 @@ fn disk(vmi: &Vmi) -> Option<(&'static str, String)> {
     Some((reason::DISKS_NOT_MIGRATABLE, what))
 }
 
+/// Whether the volume's content is on this node only, and cannot be made anew on another.
 fn is_local(volume: &Volume, status: &VmiStatus) -> bool {
+    let may_last = volume.host_disk.is_some() || is_claim(volume);
+    may_last && !is_shared(volume, status)
+}
+
+fn is_claim(volume: &Volume) -> bool {
+    volume.persistent_volume_claim.is_some() || volume.data_volume.is_some()
+}
+
+/// Whether other nodes reach the same disk.
+fn is_shared(volume: &Volume, status: &VmiStatus) -> bool {
     if let Some(host_disk) = &volume.host_disk {
-        return host_disk.shared != Some(true);
+        return host_disk.shared == Some(true);
     }
-    if volume.persistent_volume_claim.is_none() && volume.data_volume.is_none() {
+    if !is_claim(volume) {
         return false;
     }
     let claim = status
         .volume(&volume.name)
         .and_then(|v| v.persistent_volume_claim_info.as_ref());
-    !claim.is_some_and(|claim| {
+    claim.is_some_and(|claim| {
         claim
             .access_modes
             .iter()

@@ -12,7 +12,7 @@ use json_patch::{
 use serde_json::{Map, Value};
 
 /// Fields of the status that the node agent looks after.
-const OWNED: [&str; 12] = [
+const OWNED: [&str; 13] = [
     "conditions",
     "fsFreezeStatus",
     "guestOSInfo",
@@ -20,6 +20,7 @@ const OWNED: [&str; 12] = [
     "kernelBootStatus",
     "machine",
     "memory",
+    "migrationMethod",
     "phase",
     "phaseTransitionTimestamps",
     "reason",

@@ -442,6 +442,52 @@ fn no_machine_says_that_it_could_move() {
 }
 
 #[test]
+fn disks_that_other_nodes_reach_stay_where_they_are() {
+    let shared_claim =
+        json!({"name": "c", "persistentVolumeClaimInfo": {"accessModes": ["ReadWriteMany"]}});
+    let own_claim =
+        json!({"name": "c", "persistentVolumeClaimInfo": {"accessModes": ["ReadWriteOnce"]}});
+    let claim = json!({"name": "c", "persistentVolumeClaim": {"claimName": "c"}});
+    let data = json!({"name": "c", "dataVolume": {"name": "c"}});
+    let host_disk = |is_shared: bool| json!({"name": "h", "hostDisk": {"path": "/h", "type": "Disk", "shared": is_shared}});
+    let local = json!({"name": "root", "containerDisk": {"image": "i"}});
+    for (volumes, told, expected) in [
+        (json!([]), &shared_claim, "LiveMigration"),
+        (json!([claim]), &shared_claim, "LiveMigration"),
+        (
+            json!([data, host_disk(true)]),
+            &shared_claim,
+            "LiveMigration",
+        ),
+        (json!([claim]), &own_claim, "BlockMigration"),
+        (json!([claim]), &json!({"name": "c"}), "BlockMigration"),
+        (json!([claim, local]), &shared_claim, "BlockMigration"),
+        (json!([host_disk(false)]), &shared_claim, "BlockMigration"),
+    ] {
+        let mut vmi = vmi(Phase::Running);
+        vmi.spec.volumes = serde_json::from_value(volumes.clone()).unwrap();
+        vmi.status.volume_status = serde_json::from_value(json!([told])).unwrap();
+        let status = next_status(at(0), &vmi, Some(&domain()), &known().facts());
+        assert_eq!(status.migration_method, expected, "{volumes} {told}");
+    }
+}
+
+#[test]
+fn a_shared_file_system_stays_where_it_is() {
+    let mut vmi = vmi(Phase::Running);
+    vmi.spec.volumes =
+        serde_json::from_value(json!([{"name": "fs", "configMap": {"name": "m"}}])).unwrap();
+    let method = |vmi: &Vmi| {
+        let status = next_status(at(0), vmi, Some(&domain()), &known().facts());
+        status.migration_method
+    };
+    assert_eq!(method(&vmi), "BlockMigration");
+    vmi.spec.domain.devices.filesystems =
+        serde_json::from_value(json!([{"name": "fs", "virtiofs": {}}])).unwrap();
+    assert_eq!(method(&vmi), "LiveMigration");
+}
+
+#[test]
 fn what_others_wrote_stays() {
     let mut vmi = vmi(Phase::Scheduled);
     let ready = Condition::new(kind::READY, true, "2026-01-02T03:04:05Z");
