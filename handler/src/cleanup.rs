@@ -9,29 +9,21 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use api::paths::{
+    CONTAINER_DISKS_VOLUME, FINAL_DOMAINS_DIR_NAME, NOTIFY_SOCKET_NAME, PUBLIC_VOLUME,
+    SOCKETS_VOLUME, UNRESPONSIVE_MARKER_NAME,
+};
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::config::HostPaths;
 use crate::mounts;
 use crate::mounts::place::{MountPoint, pods_dir};
-use crate::pod_files::{emptydir, is_socket, is_uid, open_beneath, short_path};
+use crate::pod_files::{emptydir, entries, is_socket, is_uid, open_beneath};
 pub use observe::{Observed, Pod, Record, observe};
 
-/// Folder of the domains that have ended, in the handler's own.
-const FINAL_DOMAINS: &str = "final-domains";
-/// The pods' volume with the command socket.
-const SOCKETS: &str = "sockets";
-/// The pods' volume that is the launcher's `/var/run/kubevirt`.
-const PUBLIC: &str = "public";
-/// The pods' volume with the sockets of the containers that hold disk images.
-const CONTAINER_DISKS: &str = "container-disks";
-/// Most entries of that volume that are looked at: a pod may put there what it likes.
+/// Most entries of the volume of container disks that are looked at: a pod may put there what it likes.
 const CONTAINER_DISK_ENTRIES_MAX: usize = 4096;
-/// The mark of a launcher that was given up.
-const MARK: &str = "launcher-unresponsive";
-/// The socket on which launchers tell what happens.
-const PIPE: &str = "domain-notify-pipe.sock";
 
 /// Something that nobody needs any more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,11 +108,15 @@ pub fn remove(paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
             if !is_uid(uid) {
                 return Err(io::Error::other("the uid is no name for a file"));
             }
-            let folder = paths.private_dir.join(FINAL_DOMAINS);
+            let folder = paths.private_dir.join(FINAL_DOMAINS_DIR_NAME);
             unless_gone(std::fs::remove_file(folder.join(uid)))
         }
-        Leftover::Mark { pod_uid } => remove_in_pod(paths, pod_uid, SOCKETS, MARK),
-        Leftover::Pipe { pod_uid } => remove_in_pod(paths, pod_uid, PUBLIC, PIPE),
+        Leftover::Mark { pod_uid } => {
+            remove_in_pod(paths, pod_uid, SOCKETS_VOLUME, UNRESPONSIVE_MARKER_NAME)
+        }
+        Leftover::Pipe { pod_uid } => {
+            remove_in_pod(paths, pod_uid, PUBLIC_VOLUME, NOTIFY_SOCKET_NAME)
+        }
     }
 }
 
@@ -131,18 +127,18 @@ pub fn remove(paths: &HostPaths, leftover: &Leftover) -> io::Result<()> {
 ///
 /// Fails when the node refuses.
 pub fn end_image_containers(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
-    let path = emptydir(pod_uid, CONTAINER_DISKS);
+    let path = emptydir(pod_uid, CONTAINER_DISKS_VOLUME);
     let folder = match open_beneath(&pods_dir(paths), &path, OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    for entry in std::fs::read_dir(short_path(&folder))?.take(CONTAINER_DISK_ENTRIES_MAX) {
+    for entry in entries(&folder)?.take(CONTAINER_DISK_ENTRIES_MAX) {
         let name = entry?.file_name();
         let is_named_so = Path::new(&name).extension().is_some_and(|it| it == "sock");
         let opened = || open_beneath(&pods_dir(paths), &path.join(&name), OFlags::NOFOLLOW);
         // What is a link, or went meanwhile, is no socket that a container waits on.
         if is_named_so && opened().and_then(is_socket).unwrap_or(false) {
-            remove_in_pod(paths, pod_uid, CONTAINER_DISKS, &name)?;
+            remove_in_pod(paths, pod_uid, CONTAINER_DISKS_VOLUME, &name)?;
         }
     }
     Ok(())

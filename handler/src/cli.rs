@@ -1,8 +1,5 @@
 //! The command line of `virt-handler`.
 
-mod duration;
-
-use std::error::Error;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
@@ -10,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use api::duration;
 use clap::{ArgAction, Parser, ValueEnum};
 use proto::node::NodeFacts;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub(crate) use self::duration::parse as parse_duration;
 use crate::config::{HostPaths, Patience};
+use crate::error_chain::chain;
 use crate::heartbeat;
 use crate::run::{self, Options};
 
@@ -437,29 +435,13 @@ fn check_directory(flag: &str, path: &Path) -> Result<(), String> {
     ))
 }
 
-/// Returns an error with everything that led to it, in one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some libraries' errors say what their source says.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use clap::{CommandFactory, Parser};
 
-    use super::{Cli, chain, check_node};
+    use super::{Cli, check_node};
 
     fn parse(arguments: &str) -> Cli {
         Cli::try_parse_from(std::iter::once("virt-handler").chain(arguments.split_whitespace()))
@@ -528,12 +510,5 @@ mod tests {
         assert!(check_node("worker-1.example.org").is_ok());
         assert!(check_node("").is_err());
         assert!(check_node("a b").is_err());
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes() {
-        let inner = std::io::Error::other("disk full");
-        let outer = std::io::Error::other(inner);
-        assert_eq!(chain(&outer), "disk full");
     }
 }

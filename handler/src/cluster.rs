@@ -23,7 +23,7 @@ pub use instances::{InstanceApi, WriteError, watch as watch_instances};
 pub use kubevirt::{ClusterConfiguration, watch as watch_kubevirt};
 use pace::Pace;
 
-use crate::cli::chain;
+use crate::error_chain::chain;
 
 /// Time for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(10);

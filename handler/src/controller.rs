@@ -21,9 +21,9 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use self::memory::Memory;
 pub use self::queue::Queue;
-use crate::cli::chain;
 use crate::cluster::{ClusterConfiguration, InstanceApi, Recorder, WriteError};
 use crate::config::{HostPaths, Patience};
+use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::{Launchers, Seen};
 use crate::plan::{Action, Desired, Instance, Observed, plan};

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+mod error_chain;
 pub mod heartbeat;
 pub mod key;
 pub mod launchers;

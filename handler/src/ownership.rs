@@ -18,10 +18,9 @@ use tracing::{debug, info};
 
 use crate::config::HostPaths;
 use crate::launchers::Launcher;
+use crate::pod_files::{LAUNCHER_ID, open_in};
 use wanted::{Disk, disks};
 
-/// User and group of launchers without root (`qemu`).
-const LAUNCHER_ID: u32 = 107;
 /// Devices that machines use, as far as the container has them.
 const DEVICES: [&str; 4] = ["dev/kvm", "dev/net/tun", "dev/vhost-net", "dev/vhost-vsock"];
 /// Folder of the launcher's sockets, disks and secrets. The link that leads there is the image's, not the launcher's.
@@ -185,13 +184,10 @@ fn may_write(folder: &Stat) -> bool {
 
 /// Opens what lies below a folder without following links, only to name it; `None` when there is nothing.
 fn beneath(folder: impl AsFd, path: &Path, flags: OFlags) -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match fs::openat2(folder, path, flags, Mode::empty(), resolve) {
+    match open_in(folder, path, flags) {
         Ok(file) => Ok(Some(file)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(Errno::LOOP) => Err(io::Error::other("a link is in the way")),
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

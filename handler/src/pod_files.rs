@@ -1,11 +1,16 @@
 //! Files in the folders of pods. Whoever is in a pod may put links there, so no link is followed.
 
+use std::fs::ReadDir;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use tokio::net::UnixStream;
+
+/// User and group of launchers without root (`qemu`).
+pub(crate) const LAUNCHER_ID: u32 = 107;
 
 /// Returns where a pod's emptyDir volume is, below the folder of the pods.
 pub(crate) fn emptydir(pod_uid: &str, volume: &str) -> PathBuf {
@@ -31,10 +36,23 @@ pub(crate) fn check_pod_uid(text: &str) -> io::Result<()> {
 /// Opens what lies at `path` below `folder` without following links, only to name it.
 pub(crate) fn open_beneath(folder: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let at = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = fs::openat(CWD, folder, at, Mode::empty())?;
+    open_in(fs::openat(CWD, folder, at, Mode::empty())?, path, flags)
+}
+
+/// Opens what lies at `path` below an open folder without following links, only to name it.
+pub(crate) fn open_in(folder: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(fs::openat2(folder, path, flags, Mode::empty(), resolve)?)
+    let opened = fs::openat2(folder, path, flags, Mode::empty(), resolve);
+    opened.map_err(|error| match error {
+        Errno::LOOP => io::Error::other("a link is in the way"),
+        error => error.into(),
+    })
+}
+
+/// Returns what is in an open folder.
+pub(crate) fn entries(folder: &OwnedFd) -> io::Result<ReadDir> {
+    std::fs::read_dir(short_path(folder))
 }
 
 /// Opens the socket at `path` below `folder` without following links, only to name it.

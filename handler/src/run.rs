@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cleanup;
-use crate::cli::{Accel, chain};
+use crate::cli::Accel;
 use crate::cluster::{
     self, ClusterConfiguration, ClusterError, InstanceApi, Recorder, watch_instances,
     watch_kubevirt,
 };
 use crate::config::{HostPaths, Patience};
 use crate::controller::{self, Parts, Queue};
+use crate::error_chain::chain;
 use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
 use crate::server::ServerError;
@@ -118,12 +119,14 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
         queue.clone(),
     ));
     tasks.spawn(watch_kubevirt(client.clone(), tell_configuration));
+    let recorder = Recorder::start(client.clone(), options.node.clone());
     let serving = tokio::spawn(servers::serve(
         servers,
         options.clone(),
         client.clone(),
         launchers.clone(),
         store.clone(),
+        recorder.clone(),
         stop.clone(),
     ));
     info!(
@@ -154,8 +157,8 @@ pub async fn run(options: Options) -> Result<(), HandlerError> {
         store,
         queue,
         launchers,
-        instances: InstanceApi::new(client.clone()),
-        recorder: Recorder::start(client, options.node.clone()),
+        instances: InstanceApi::new(client),
+        recorder,
         cluster: configuration,
         emulation: emulation(&options),
         farewell: options.graceful_shutdown,

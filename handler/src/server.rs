@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::authority::watch as watch_authority;
 pub use self::console::{Consoles, Pulse};
 pub use self::tls::{Authority, TlsError, TlsFiles, TlsKeeper};
+use crate::cluster::Recorder;
 use crate::launchers::Launchers;
 use crate::metrics::{self, MetricsSetup};
 use crate::store::VmiStore;
@@ -71,6 +72,8 @@ pub struct ServerSetup {
     pub instances: VmiStore,
     /// Who sits at a console.
     pub consoles: Consoles,
+    /// Where events are written.
+    pub recorder: Recorder,
     /// Certificates.
     pub tls: TlsKeeper,
     /// Requests for metrics that are served at once.

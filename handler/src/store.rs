@@ -1,6 +1,7 @@
 //! The instances of this node as the API server last told of them.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api::Vmi;
@@ -24,60 +25,101 @@ struct Instances {
     listed: HashSet<VmiKey>,
 }
 
+/// An instance as the API server wrote it, without who manages which field. It is kept as text: its tree, which is
+/// rarely looked at, takes several times as much memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawInstance(Arc<[u8]>);
+
+impl RawInstance {
+    fn new(tree: &Value) -> Self {
+        Self(tree.to_string().into_bytes().into())
+    }
+
+    /// Returns its JSON.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns its tree.
+    ///
+    /// # Panics
+    ///
+    /// Never: the text was written from a tree.
+    #[must_use]
+    pub fn tree(&self) -> Value {
+        serde_json::from_slice(&self.0).expect("the text was written from a tree")
+    }
+}
+
 /// An instance in both forms.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// As the API server wrote it, without who manages which field.
-    pub raw: Arc<Value>,
+    /// As the API server wrote it.
+    pub raw: RawInstance,
     /// As our types read it, or why they couldn't.
     pub vmi: Result<Arc<Vmi>, String>,
+    /// Stands for its labels, annotations and spec, all that a launcher is told of it.
+    pub wish: u64,
+    key: VmiKey,
+    uid: String,
+    /// The version as a number, which those of every API server in use are.
+    version: Option<u64>,
 }
 
 impl Stored {
     /// Reads an instance.
     #[must_use]
-    pub fn new(mut raw: Value) -> Self {
-        if let Some(metadata) = raw.get_mut("metadata").and_then(Value::as_object_mut) {
+    pub fn new(mut tree: Value) -> Self {
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        let vmi = Vmi::deserialize(&raw)
+        let metadata = |field: &str| {
+            let value = tree.get("metadata").and_then(|it| it.get(field)?.as_str());
+            value.unwrap_or_default()
+        };
+        let vmi = Vmi::deserialize(&tree)
             .map(Arc::new)
             .map_err(|error| error.to_string());
         Self {
-            raw: Arc::new(raw),
+            raw: RawInstance::new(&tree),
             vmi,
+            wish: wish(&tree),
+            key: VmiKey::new(metadata("namespace"), metadata("name")),
+            uid: metadata("uid").to_owned(),
+            version: metadata("resourceVersion").parse().ok(),
         }
     }
 
     /// Returns the instance's uid.
     #[must_use]
     pub fn uid(&self) -> &str {
-        self.metadata("uid")
-    }
-
-    fn metadata(&self, field: &str) -> &str {
-        let metadata = self.raw.get("metadata");
-        let value = metadata.and_then(|metadata| metadata.get(field)?.as_str());
-        value.unwrap_or_default()
-    }
-
-    fn key(&self) -> VmiKey {
-        VmiKey::new(self.metadata("namespace"), self.metadata("name"))
-    }
-
-    /// Returns the version as a number, which those of every API server in use are.
-    fn version(&self) -> Option<u64> {
-        self.metadata("resourceVersion").parse().ok()
+        &self.uid
     }
 
     /// Whether it tells nothing that the other doesn't.
     fn is_outdated_by(&self, other: &Self) -> bool {
-        self.uid() == other.uid()
-            && match (self.version(), other.version()) {
+        self.uid == other.uid
+            && match (self.version, other.version) {
                 (Some(ours), Some(theirs)) => ours <= theirs,
                 _ => self.raw == other.raw,
             }
     }
+}
+
+impl From<Value> for Stored {
+    fn from(tree: Value) -> Self {
+        Self::new(tree)
+    }
+}
+
+/// Returns a number that stands for the labels, annotations and spec of an instance.
+fn wish(tree: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for part in ["/metadata/labels", "/metadata/annotations", "/spec"] {
+        tree.pointer(part).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 impl VmiStore {
@@ -87,13 +129,10 @@ impl VmiStore {
         self.read().by_key.get(key).cloned()
     }
 
-    /// Returns an instance as the API server wrote it.
+    /// Whether there is such an instance.
     #[must_use]
-    pub fn raw(&self, key: &VmiKey) -> Option<Arc<Value>> {
-        self.read()
-            .by_key
-            .get(key)
-            .map(|stored| Arc::clone(&stored.raw))
+    pub fn has(&self, key: &VmiKey) -> bool {
+        self.read().by_key.contains_key(key)
     }
 
     /// Returns every instance that our types can read.
@@ -130,17 +169,17 @@ impl VmiStore {
     }
 
     /// Takes over an instance unless it is older than the one that is here; returns its key when it is news.
-    pub fn put(&self, raw: Value) -> Option<VmiKey> {
-        self.take_over(Stored::new(raw), false)
+    pub fn put(&self, instance: impl Into<Stored>) -> Option<VmiKey> {
+        self.take_over(instance.into(), false)
     }
 
     /// Takes over an instance from a list that is being read; returns its key when it is news.
-    pub fn put_listed(&self, raw: Value) -> Option<VmiKey> {
-        self.take_over(Stored::new(raw), true)
+    pub fn put_listed(&self, instance: impl Into<Stored>) -> Option<VmiKey> {
+        self.take_over(instance.into(), true)
     }
 
     fn take_over(&self, stored: Stored, is_listed: bool) -> Option<VmiKey> {
-        let key = stored.key();
+        let key = stored.key.clone();
         let mut instances = self.write();
         if is_listed {
             instances.listed.insert(key.clone());
@@ -196,7 +235,7 @@ impl VmiStore {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::VmiStore;
+    use super::{Stored, VmiStore};
     use crate::key::VmiKey;
 
     fn instance(name: &str, version: &str) -> Value {
@@ -217,10 +256,35 @@ mod tests {
         assert_eq!(store.put(instance("a", "4")), None);
         assert_eq!(store.put(instance("a", "5")), None);
         assert_eq!(store.put(instance("a", "12")), Some(key.clone()));
-        let raw = store.raw(&key).unwrap();
+        let raw = store.get(&key).unwrap().raw.tree();
         assert_eq!(raw["metadata"]["resourceVersion"], "12");
         assert_eq!(raw["spec"]["unknownField"], 1);
         assert_eq!(raw["metadata"].get("managedFields"), None);
+    }
+
+    #[test]
+    fn what_a_launcher_is_told_stands_for_the_wish() {
+        let wish = |change: &dyn Fn(&mut Value)| {
+            let mut changed = instance("a", "1");
+            change(&mut changed);
+            Stored::new(changed).wish
+        };
+        let as_it_was = wish(&|_| {});
+        assert_eq!(
+            wish(&|it| it["status"]["phase"] = json!("Running")),
+            as_it_was
+        );
+        assert_eq!(
+            wish(&|it| it["metadata"]["resourceVersion"] = json!("2")),
+            as_it_was
+        );
+        for path in ["labels", "annotations"] {
+            assert_ne!(
+                wish(&|it| it["metadata"][path] = json!({"a": "b"})),
+                as_it_was
+            );
+        }
+        assert_ne!(wish(&|it| it["spec"]["unknownField"] = json!(2)), as_it_was);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The command line of `virt-launcher`, which answers to other names too.
 
 mod cluster;
-mod duration;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};

@@ -19,6 +19,8 @@ pub mod reason {
     pub const STOPPED: &str = "Stopped";
     /// The machine could not be made as wanted; the text says why.
     pub const SYNC_FAILED: &str = "SyncFailed";
+    /// The guest was asked to reboot.
+    pub const SOFT_REBOOTED: &str = "SoftRebooted";
     /// The machine runs again.
     pub const RESUMED: &str = "Resumed";
     /// The machine moved.
@@ -45,6 +47,8 @@ pub mod message {
     pub const SHUT_DOWN: &str = "The VirtualMachineInstance was shut down.";
     /// With [`STOPPED`](super::reason::STOPPED), of a machine that didn't.
     pub const CRASHED: &str = "The VirtualMachineInstance crashed.";
+    /// With [`SOFT_REBOOTED`](super::reason::SOFT_REBOOTED).
+    pub const SOFT_REBOOTED: &str = "VirtualMachineInstance soft rebooted";
     /// With [`MIGRATING`](super::reason::MIGRATING).
     pub const MIGRATING: &str = "VirtualMachineInstance is migrating.";
     /// With [`MIGRATING`](super::reason::MIGRATING), when it is being given up.

@@ -11,6 +11,7 @@ pub mod condition;
 pub mod defaulting;
 pub mod devices;
 pub mod domain;
+pub mod duration;
 pub mod events;
 pub mod field;
 pub mod guest_agent;

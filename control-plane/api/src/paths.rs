@@ -44,6 +44,8 @@ pub const VNC_SOCKET: &str = "virt-vnc";
 pub const USBREDIR_SOCKET_PREFIX: &str = "virt-usbredir-";
 /// Folder of command sockets, a volume of its own.
 pub const COMMAND_SOCKET_DIR: &str = "kubevirt/sockets";
+/// Name of the command socket of a launcher that is starting, in its folder.
+pub const INIT_COMMAND_SOCKET_NAME: &str = "launcher-init-sock";
 /// Command socket of a launcher that is starting.
 pub const INIT_COMMAND_SOCKET: &str = "kubevirt/sockets/launcher-init-sock";
 /// Command socket of a launcher that is ready.
@@ -54,6 +56,8 @@ pub const UNRESPONSIVE_MARKER: &str = "kubevirt/sockets/launcher-unresponsive";
 pub const COMMAND_SOCKET_NAME: &str = "launcher-sock";
 /// Name of the mark of a launcher that no longer answers, in the same folder.
 pub const UNRESPONSIVE_MARKER_NAME: &str = "launcher-unresponsive";
+/// Name of the socket on which the node agent takes events, in the folder that both share.
+pub const NOTIFY_SOCKET_NAME: &str = "domain-notify-pipe.sock";
 /// Socket on which the node agent takes events.
 pub const NOTIFY_SOCKET: &str = "kubevirt/domain-notify-pipe.sock";
 /// File with the networks' devices, outside `/var/run`.
@@ -67,6 +71,10 @@ pub const HANDLER_PODS_DIR: &str = "/pods";
 pub const EMPTY_DIR_VOLUMES: &str = "volumes/kubernetes.io~empty-dir";
 /// Volume that holds the command sockets.
 pub const SOCKETS_VOLUME: &str = "sockets";
+/// Volume that a launcher shares with the node agent.
+pub const PUBLIC_VOLUME: &str = "public";
+/// Volume of the instance's private files.
+pub const PRIVATE_VOLUME: &str = "private";
 /// Volume that holds the mounted container disks.
 pub const CONTAINER_DISKS_VOLUME: &str = "container-disks";
 /// Volume that holds what is plugged while the guest runs.
@@ -79,6 +87,9 @@ pub const HANDLER_PRIVATE_DIR: &str = "/var/run/kubevirt-private";
 pub const HANDLER_NOTIFY_SOCKET_NAME: &str = "domain-notify.sock";
 /// Folder of what is known of launchers, a file per uid, in [`HANDLER_PRIVATE_DIR`].
 pub const GHOST_RECORDS_DIR_NAME: &str = "ghost-records";
+/// Folder of how domains ended whose launchers were told that this is known, a file per uid, in
+/// [`HANDLER_PRIVATE_DIR`].
+pub const FINAL_DOMAINS_DIR_NAME: &str = "final-domains";
 /// Folder of what is mounted of container disks, a file per uid, in [`HANDLER_PRIVATE_DIR`].
 pub const CONTAINER_DISK_STATE_DIR_NAME: &str = "container-disk-mount-state";
 /// Folder of what is mounted of plugged volumes, a file per uid, in [`HANDLER_PRIVATE_DIR`].

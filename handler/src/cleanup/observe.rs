@@ -8,10 +8,13 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use api::paths::{
+    COMMAND_SOCKET_NAME, FINAL_DOMAINS_DIR_NAME, GHOST_RECORDS_DIR_NAME, INIT_COMMAND_SOCKET_NAME,
+    NOTIFY_SOCKET_NAME, PUBLIC_VOLUME, SOCKETS_VOLUME, UNRESPONSIVE_MARKER_NAME,
+};
 use rustix::fs::{AtFlags, OFlags, statat};
 use serde::Deserialize;
 
-use super::{FINAL_DOMAINS, MARK, PIPE, PUBLIC, SOCKETS};
 use crate::config::HostPaths;
 use crate::mounts::container::{Dialled, dial};
 use crate::mounts::place::{MountPoint, pods_dir};
@@ -25,7 +28,7 @@ const GHOST_LEN_MAX_BYTES: u64 = 64 << 10;
 /// Bytes of the list of mounts that are looked at.
 const MOUNTS_LEN_MAX_BYTES: u64 = 16 << 20;
 /// The command socket of a launcher that is ready, and of one that is not yet.
-const COMMAND_SOCKETS: [&str; 2] = ["launcher-sock", "launcher-init-sock"];
+const COMMAND_SOCKETS: [&str; 2] = [COMMAND_SOCKET_NAME, INIT_COMMAND_SOCKET_NAME];
 
 /// What there is on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub struct Pod {
 /// Looks at what there is. Blocks. What cannot be looked at is not there.
 #[must_use]
 pub fn observe(paths: &HostPaths) -> Observed {
-    let ghosts = paths.private_dir.join("ghost-records");
+    let ghosts = paths.private_dir.join(GHOST_RECORDS_DIR_NAME);
     let of_ghost = |uid: String| {
         let pod = pod_of_ghost(&ghosts.join(&uid)).unwrap_or_default();
         (uid, pod)
@@ -84,7 +87,7 @@ pub fn observe(paths: &HostPaths) -> Observed {
     }
     Observed {
         ghosts: uids(&ghosts).map(of_ghost).collect(),
-        finals: uids(&paths.private_dir.join(FINAL_DOMAINS)).collect(),
+        finals: uids(&paths.private_dir.join(FINAL_DOMAINS_DIR_NAME)).collect(),
         mounts: uids(&state::folder(paths))
             .map(|uid| {
                 let record = record(paths, &uid);
@@ -140,7 +143,7 @@ fn pod(paths: &HostPaths, uid: &str) -> Pod {
         let path = emptydir(uid, volume);
         open_beneath(&paths.pods_dir, &path, OFlags::DIRECTORY)
     };
-    let sockets = open(SOCKETS).ok();
+    let sockets = open(SOCKETS_VOLUME).ok();
     let has =
         |folder: &dyn AsFd, name| statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     // Whoever cannot be asked may be alive.
@@ -150,8 +153,10 @@ fn pod(paths: &HostPaths, uid: &str) -> Pod {
     };
     Pod {
         is_alive: COMMAND_SOCKETS.into_iter().any(listens),
-        has_mark: sockets.as_ref().is_some_and(|folder| has(folder, MARK)),
-        has_pipe: open(PUBLIC).is_ok_and(|folder| has(&folder, PIPE)),
+        has_mark: sockets
+            .as_ref()
+            .is_some_and(|folder| has(folder, UNRESPONSIVE_MARKER_NAME)),
+        has_pipe: open(PUBLIC_VOLUME).is_ok_and(|folder| has(&folder, NOTIFY_SOCKET_NAME)),
         mounts: BTreeSet::new(),
     }
 }

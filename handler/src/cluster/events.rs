@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::cli::chain;
+use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::status::{MESSAGE_CHARS_MAX, bounded, rfc3339};
 
@@ -107,12 +107,17 @@ impl Recorder {
     /// Starts to write events as the node agent of `node`. The task ends with the last recorder.
     #[must_use]
     pub fn start(client: Client, node: String) -> Self {
-        let (events, waiting) = mpsc::channel(WAITING_MAX);
+        let (recorder, waiting) = Self::waiting();
         tokio::spawn(write_all(client, node, waiting));
-        Self {
-            events,
-            dropped: Arc::default(),
-        }
+        recorder
+    }
+
+    /// Returns a recorder, and what somebody else is to write of its events.
+    #[must_use]
+    pub fn waiting() -> (Self, mpsc::Receiver<Event>) {
+        let (events, waiting) = mpsc::channel(WAITING_MAX);
+        let dropped = Arc::default();
+        (Self { events, dropped }, waiting)
     }
 
     /// Records an event, or drops it when too many wait.

@@ -15,8 +15,8 @@ use tracing::{debug, error};
 
 use super::Controller;
 use super::memory::{Record, Told};
-use crate::cli::chain;
 use crate::cluster::WriteError;
+use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::{AttachError, Launcher, VmiIdentity};
 use crate::plan::{DomainView, Instance, LauncherView};
@@ -48,7 +48,7 @@ pub(super) enum Object {
     Unsure,
     Elsewhere,
     Gone,
-    Here(Arc<Value>, Arc<Vmi>),
+    Here(Stored, Arc<Vmi>),
 }
 
 /// The launcher of an instance.
@@ -118,7 +118,7 @@ impl Sight {
     /// Returns the instance as launchers are told of it; of one that is gone, what names it.
     pub(super) fn json(&self, key: &VmiKey) -> Vec<u8> {
         match &self.object {
-            Object::Here(raw, _) => raw.to_string().into_bytes(),
+            Object::Here(stored, _) => stored.raw.json().to_vec(),
             Object::Unsure | Object::Elsewhere | Object::Gone => json!({
                 "apiVersion": api::manifest::API_VERSION,
                 "kind": "VirtualMachineInstance",
@@ -188,7 +188,7 @@ impl Controller {
                 if stored.uid() != launcher.uid {
                     (Object::Gone, None)
                 } else if is_ours {
-                    self.parts.store.put(stored.raw.as_ref().clone());
+                    self.parts.store.put(stored.clone());
                     (here(stored), None)
                 } else {
                     (Object::Elsewhere, None)
@@ -283,13 +283,11 @@ impl Controller {
 
     /// Returns a number that stands for all that a Sync would bring to the machine.
     fn digest(&self, object: &Object) -> u64 {
-        let Object::Here(raw, _) = object else {
+        let Object::Here(stored, _) = object else {
             return 0;
         };
         let mut hasher = DefaultHasher::new();
-        for part in ["/metadata/labels", "/metadata/annotations", "/spec"] {
-            raw.pointer(part).map(ToString::to_string).hash(&mut hasher);
-        }
+        stored.wish.hash(&mut hasher);
         self.parts.cluster.borrow().revision.hash(&mut hasher);
         hasher.finish()
     }
@@ -326,8 +324,8 @@ impl Controller {
 }
 
 fn here(stored: Stored) -> Object {
-    match stored.vmi {
-        Ok(vmi) => Object::Here(stored.raw, vmi),
+    match stored.vmi.clone() {
+        Ok(vmi) => Object::Here(stored, vmi),
         Err(error) => {
             error!(
                 error,

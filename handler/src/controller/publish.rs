@@ -25,7 +25,7 @@ impl Controller {
         record: &Record,
         planned: &Plan,
     ) -> Result<(), WriteError> {
-        let Object::Here(raw, vmi) = &sight.object else {
+        let Object::Here(stored, vmi) = &sight.object else {
             return Ok(());
         };
         // What was done may have changed the machine.
@@ -44,7 +44,10 @@ impl Controller {
             emulation: &emulation,
         };
         let next = next_status(Timestamp::now(), vmi, domain, &facts);
-        let Some(patch) = status_patch(raw, &vmi.status, &next) else {
+        if next == vmi.status {
+            return Ok(());
+        }
+        let Some(patch) = status_patch(&stored.raw.tree(), &vmi.status, &next) else {
             return Ok(());
         };
         let written = match self.parts.instances.patch(key, patch).await {

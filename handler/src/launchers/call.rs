@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
+use crate::error_chain::chain;
+
 /// Bytes of a launcher's message that are kept: it may end up in a condition.
 const MESSAGE_LEN_MAX_BYTES: usize = 1024;
 
@@ -90,16 +92,6 @@ impl CommandError {
             reason: bounded(&reason.to_string()),
         }
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 /// Returns the text, cut where it gets too long.

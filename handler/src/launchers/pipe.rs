@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use api::paths::{NOTIFY_SOCKET_NAME, PUBLIC_VOLUME};
 use futures::stream::{Stream, unfold};
 use proto::notify::info::notify_info_server::NotifyInfoServer;
 use proto::notify::v1::notify_server::NotifyServer;
@@ -28,14 +29,8 @@ use super::notify::{Info, Notifications};
 use super::socket::emptydir_on_host;
 use super::view::View;
 use crate::config::HostPaths;
-use crate::pod_files::{emptydir, is_socket, open_beneath, short_path};
+use crate::pod_files::{LAUNCHER_ID, emptydir, is_socket, open_beneath, short_path};
 
-/// The pod's volume that is the launcher's `/var/run/kubevirt`.
-const SHARE_VOLUME: &str = "public";
-/// The socket in it.
-const PIPE_SOCKET: &str = "domain-notify-pipe.sock";
-/// User and group of launchers without root (`qemu`).
-const LAUNCHER_ID: u32 = 107;
 /// Connections of one pod at a time: a launcher needs one, and each may hold messages of 4 MiB.
 const CONNECTIONS_MAX: usize = 4;
 /// Calls of one connection at a time.
@@ -47,18 +42,18 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// Returns where the socket is on the host.
 pub(super) fn path(paths: &HostPaths, pod_uid: &str) -> PathBuf {
-    emptydir_on_host(paths, pod_uid, SHARE_VOLUME).join(PIPE_SOCKET)
+    emptydir_on_host(paths, pod_uid, PUBLIC_VOLUME).join(NOTIFY_SOCKET_NAME)
 }
 
 /// Makes the socket, in the place of what is there.
 pub(super) fn bind(paths: &HostPaths, pod_uid: &str) -> io::Result<StdListener> {
-    let volume = emptydir(pod_uid, SHARE_VOLUME);
+    let volume = emptydir(pod_uid, PUBLIC_VOLUME);
     let folder = open_beneath(&paths.pods_dir, &volume, OFlags::DIRECTORY)?;
     unlink(&folder)?;
     // Binding makes a new file and follows no link; the path is short whatever the volume's own is.
-    let listener = StdListener::bind(short_path(&folder).join(PIPE_SOCKET))?;
+    let listener = StdListener::bind(short_path(&folder).join(NOTIFY_SOCKET_NAME))?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(&folder, PIPE_SOCKET, flags, Mode::empty())?;
+    let file = openat(&folder, NOTIFY_SOCKET_NAME, flags, Mode::empty())?;
     if !is_socket(&file)? {
         return Err(io::Error::other("the pod has replaced the socket"));
     }
@@ -73,7 +68,7 @@ pub(super) fn bind(paths: &HostPaths, pod_uid: &str) -> io::Result<StdListener> 
 
 /// Removes the socket.
 pub(super) fn remove(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
-    let volume = emptydir(pod_uid, SHARE_VOLUME);
+    let volume = emptydir(pod_uid, PUBLIC_VOLUME);
     match open_beneath(&paths.pods_dir, &volume, OFlags::DIRECTORY) {
         Ok(folder) => unlink(&folder),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -82,7 +77,7 @@ pub(super) fn remove(paths: &HostPaths, pod_uid: &str) -> io::Result<()> {
 }
 
 fn unlink(folder: impl AsFd) -> io::Result<()> {
-    match unlinkat(folder, PIPE_SOCKET, AtFlags::empty()) {
+    match unlinkat(folder, NOTIFY_SOCKET_NAME, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

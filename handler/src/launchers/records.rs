@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use api::paths::{FINAL_DOMAINS_DIR_NAME, GHOST_RECORDS_DIR_NAME};
 use proto::domain::Domain;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -48,8 +49,8 @@ impl Records {
     /// Makes the folders.
     pub(super) fn open(paths: &HostPaths) -> Result<Self, (PathBuf, io::Error)> {
         let records = Self {
-            ghosts: paths.private_dir.join("ghost-records"),
-            finals: paths.private_dir.join("final-domains"),
+            ghosts: paths.private_dir.join(GHOST_RECORDS_DIR_NAME),
+            finals: paths.private_dir.join(FINAL_DOMAINS_DIR_NAME),
         };
         for folder in [&records.ghosts, &records.finals] {
             fs::create_dir_all(folder).map_err(|error| (folder.clone(), error))?;

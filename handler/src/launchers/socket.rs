@@ -4,18 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use api::paths::{COMMAND_SOCKET_NAME, SOCKETS_VOLUME, UNRESPONSIVE_MARKER_NAME};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::config::HostPaths;
 use crate::pod_files::{check_pod_uid, emptydir, open_beneath, open_socket};
-
-/// The pod's volume with the command socket.
-const SOCKETS_VOLUME: &str = "sockets";
-/// The command socket of a launcher that is ready.
-const COMMAND_SOCKET: &str = "launcher-sock";
-/// The file beside it that says that the launcher was given up.
-const UNRESPONSIVE_MARK: &str = "launcher-unresponsive";
 
 /// Returns where a pod's emptyDir volume is on the host.
 pub(super) fn emptydir_on_host(paths: &HostPaths, pod_uid: &str, volume: &str) -> PathBuf {
@@ -24,13 +18,13 @@ pub(super) fn emptydir_on_host(paths: &HostPaths, pod_uid: &str, volume: &str) -
 
 /// Returns where the command socket of a pod is on the host.
 pub(super) fn command_socket(paths: &HostPaths, pod_uid: &str) -> PathBuf {
-    emptydir_on_host(paths, pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET)
+    emptydir_on_host(paths, pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET_NAME)
 }
 
 /// Names the command socket of a pod; `None` when there is none.
 pub(super) fn open_command_socket(paths: &HostPaths, pod_uid: &str) -> io::Result<Option<OwnedFd>> {
     check_pod_uid(pod_uid)?;
-    let path = emptydir(pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET);
+    let path = emptydir(pod_uid, SOCKETS_VOLUME).join(COMMAND_SOCKET_NAME);
     match open_socket(&paths.pods_dir, &path) {
         Ok(socket) => Ok(Some(socket)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -40,7 +34,7 @@ pub(super) fn open_command_socket(paths: &HostPaths, pod_uid: &str) -> io::Resul
 
 /// Whether the launcher of a pod was given up before.
 pub(super) fn is_unresponsive(paths: &HostPaths, pod_uid: &str) -> bool {
-    let path = emptydir(pod_uid, SOCKETS_VOLUME).join(UNRESPONSIVE_MARK);
+    let path = emptydir(pod_uid, SOCKETS_VOLUME).join(UNRESPONSIVE_MARKER_NAME);
     open_beneath(&paths.pods_dir, &path, OFlags::empty()).is_ok()
 }
 
@@ -49,7 +43,7 @@ pub(super) fn mark_unresponsive(paths: &HostPaths, pod_uid: &str) -> io::Result<
     let folder = emptydir(pod_uid, SOCKETS_VOLUME);
     let folder = open_beneath(&paths.pods_dir, &folder, OFlags::DIRECTORY)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    match openat(&folder, UNRESPONSIVE_MARK, flags, Mode::from(0o644)) {
+    match openat(&folder, UNRESPONSIVE_MARKER_NAME, flags, Mode::from(0o644)) {
         Ok(_) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -16,7 +16,7 @@ pub(super) fn add(samples: &mut Samples, setup: &MetricsSetup) {
     for key in setup.consoles.active() {
         samples.add(&CONSOLES, &labels(&key), Some(1.0));
     }
-    let is_known = |key: &VmiKey| setup.instances.raw(key).is_some();
+    let is_known = |key: &VmiKey| setup.instances.has(key);
     for (key, at) in setup.consoles.last_visits(is_known) {
         samples.add(&LAST_CONNECTION, &labels(&key), Some(at));
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use api::paths::CONTAINER_DISKS_VOLUME;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -12,8 +13,6 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::config::HostPaths;
 use crate::pod_files::{check_pod_uid, emptydir, is_uid, open_beneath, short_path};
 
-/// The pods' volume with container disks.
-const VOLUME: &str = "container-disks";
 /// Mounts on top of each other that are taken away at a time.
 const STACKED_MAX: usize = 16;
 
@@ -53,12 +52,13 @@ impl Disks {
 
     /// Returns where it is on the host.
     pub(super) fn path(&self) -> PathBuf {
-        self.pods.join(emptydir(&self.pod_uid, VOLUME))
+        self.pods
+            .join(emptydir(&self.pod_uid, CONTAINER_DISKS_VOLUME))
     }
 
     /// Opens a folder in it, or itself by an empty name.
     pub(super) fn open(&self, folder: &str) -> io::Result<OwnedFd> {
-        let path = emptydir(&self.pod_uid, VOLUME).join(folder);
+        let path = emptydir(&self.pod_uid, CONTAINER_DISKS_VOLUME).join(folder);
         open_beneath(&self.pods, &path, OFlags::DIRECTORY)
     }
 }
@@ -88,7 +88,9 @@ impl MountPoint {
         let pods = pods.into_iter().find(|pods| path.starts_with(pods))?;
         let beneath = path.strip_prefix(&pods).ok()?;
         let pod_uid = beneath.iter().next()?.to_str()?;
-        let within = beneath.strip_prefix(emptydir(pod_uid, VOLUME)).ok()?;
+        let within = beneath
+            .strip_prefix(emptydir(pod_uid, CONTAINER_DISKS_VOLUME))
+            .ok()?;
         let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
         if !is_uid(pod_uid) || !within.components().all(is_name) {
             return None;

@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
+use crate::cluster::Recorder;
 use crate::launchers::Launchers;
 use crate::server::{
     Authority, Consoles, Ports, ServerError, ServerSetup, Servers, TlsFiles, TlsKeeper,
@@ -39,6 +40,7 @@ pub(super) async fn serve(
     client: Client,
     launchers: Launchers,
     instances: VmiStore,
+    recorder: Recorder,
     stop: CancellationToken,
 ) {
     let files = TlsFiles {
@@ -60,6 +62,7 @@ pub(super) async fn serve(
         launchers,
         instances,
         consoles: Consoles::default(),
+        recorder,
         tls: TlsKeeper::start(files, authority, TlsKeeper::LOOK, stop.clone()).await,
         metric_requests_max: options.metric_requests_max,
     };

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::cli::chain;
+use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::CommandError;
 

@@ -63,7 +63,8 @@ async fn open(
 
 /// Refuses the console of a machine that was made without one.
 fn check_console(present: &Present) -> Result<(), Refusal> {
-    let wish = &present.raw["spec"]["domain"]["devices"]["autoattachSerialConsole"];
+    let tree = present.stored.raw.tree();
+    let wish = &tree["spec"]["domain"]["devices"]["autoattachSerialConsole"];
     if wish.as_bool() == Some(false) {
         let message = "the machine has no serial console: autoattachSerialConsole is false";
         return Err(Refusal::bad_request(message));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use api::duration::{self, DurationError};
+use api::events::{message, reason};
 use api::guest_agent::{Filesystem, FilesystemList, GuestUser, GuestUserList};
 use axum::Json;
 use axum::body::Body;
@@ -15,7 +17,7 @@ use serde_json::Value;
 
 use super::answer::Refusal;
 use super::requests::{Desk, Named, Present, Route, json};
-use crate::cli::parse_duration;
+use crate::cluster::Event;
 use crate::key::VmiKey;
 
 /// A change of a machine.
@@ -82,13 +84,21 @@ async fn apply(desk: Desk, key: VmiKey, change: Change, body: Body) -> Result<St
         return Ok(StatusCode::ACCEPTED);
     }
     carry_out(&present, change, &options).await?;
+    if change == Change::SoftReboot {
+        let (uid, reason, text) = (
+            present.stored.uid(),
+            reason::SOFT_REBOOTED,
+            message::SOFT_REBOOTED,
+        );
+        desk.recorder.record(Event::normal(&key, uid, reason, text));
+    }
     tracing::info!(vmi = %key, ?change, "machine is changed on request");
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn carry_out(present: &Present, change: Change, options: &Value) -> Result<(), Refusal> {
     let launcher = &present.launcher;
-    let vmi = present.raw.to_string().into_bytes();
+    let vmi = present.stored.raw.json().to_vec();
     match change {
         Change::Pause => launcher.pause(vmi).await,
         Change::Unpause => launcher.unpause(vmi).await,
@@ -119,8 +129,8 @@ fn is_rehearsal(options: &Value) -> bool {
 fn unfreeze_timeout(options: &Value) -> Result<Duration, Refusal> {
     let text = options["unfreezeTimeout"].as_str();
     let text = text.ok_or_else(|| Refusal::bad_request("unfreezeTimeout: give a duration"))?;
-    let wrong = |error| Refusal::bad_request(format!("unfreezeTimeout: {error}"));
-    parse_duration(text).map_err(wrong)
+    let wrong = |error: DurationError| Refusal::bad_request(format!("unfreezeTimeout: {error}"));
+    duration::parse(text).map_err(wrong)
 }
 
 async fn guest_info(State(desk): State<Desk>, Named(key): Named) -> Result<Json<Value>, Refusal> {

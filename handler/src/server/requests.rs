@@ -1,6 +1,5 @@
 //! What can be asked of an instance: its console, its lifecycle, its guest (KubeVirt's `virt-handler` REST API).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Refusal, fall_back};
 use super::console::{self, Consoles};
 use super::{ServerSetup, lifecycle};
+use crate::cluster::Recorder;
 use crate::key::VmiKey;
 use crate::launchers::{Launcher, Launchers};
-use crate::store::VmiStore;
+use crate::store::{Stored, VmiStore};
 
 /// Path of an instance.
 const BASE: &str = "/v1/namespaces/{namespace}/virtualmachineinstances/{name}";
@@ -65,20 +65,21 @@ pub(super) struct Desk {
     pub(super) launchers: Launchers,
     pub(super) instances: VmiStore,
     pub(super) consoles: Consoles,
+    pub(super) recorder: Recorder,
     pub(super) stop: CancellationToken,
 }
 
 /// An instance whose launcher is here.
 #[derive(Debug)]
 pub(super) struct Present {
-    pub(super) raw: Arc<Value>,
+    pub(super) stored: Stored,
     pub(super) launcher: Launcher,
 }
 
 impl Desk {
     /// Returns an instance as the API server told of it.
-    pub(super) fn instance(&self, key: &VmiKey) -> Result<Arc<Value>, Refusal> {
-        self.instances.raw(key).ok_or_else(|| {
+    pub(super) fn instance(&self, key: &VmiKey) -> Result<Stored, Refusal> {
+        self.instances.get(key).ok_or_else(|| {
             if self.instances.is_complete() {
                 return Refusal::unknown(key);
             }
@@ -89,15 +90,15 @@ impl Desk {
 
     /// Returns an instance with its launcher.
     pub(super) fn present(&self, key: &VmiKey) -> Result<Present, Refusal> {
-        let raw = self.instance(key)?;
-        let uid = raw["metadata"]["uid"].as_str().unwrap_or_default();
+        let stored = self.instance(key)?;
         let launcher = self.launchers.get(key);
-        let launcher = launcher.filter(|found| found.uid == uid && !found.has_ended());
+        let launcher = launcher.filter(|found| found.uid == stored.uid() && !found.has_ended());
         let launcher = launcher.ok_or_else(|| {
-            let phase = raw["status"]["phase"].as_str().unwrap_or("Pending");
+            let tree = stored.raw.tree();
+            let phase = tree["status"]["phase"].as_str().unwrap_or("Pending");
             Refusal::conflict(format!("{key} has no launcher here: its phase is {phase}"))
         })?;
-        Ok(Present { raw, launcher })
+        Ok(Present { stored, launcher })
     }
 }
 
@@ -143,6 +144,7 @@ pub(super) fn router(setup: ServerSetup, stop: CancellationToken) -> Router {
         launchers: setup.launchers,
         instances: setup.instances,
         consoles: setup.consoles,
+        recorder: setup.recorder,
         stop,
     };
     fall_back(router).with_state(desk)

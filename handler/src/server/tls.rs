@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::cli::chain;
+use crate::error_chain::chain;
 
 /// Longest file of certificates that is read, bytes; a bundle of hundreds.
 const FILE_LEN_MAX: u64 = 1 << 20;

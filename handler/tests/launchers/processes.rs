@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use handler::config::{HostPaths, Patience};
 use handler::launchers::{AttachError, CommandError, Seen};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stand_in::{Host, Pod, Script, StandIn, ended, impatience, json, paths, running, vmi};
 use crate::{next, start};
@@ -74,7 +73,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).unwrap();
+        kill_process(Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
     }
 }
 
@@ -95,7 +94,7 @@ async fn a_killed_launcher_is_lost_at_once() {
     assert_eq!(launcher.pid, process.pid());
     assert!(matches!(next(&mut seen).await, Seen::NoDomain { .. }));
     let killed = Instant::now();
-    process.signal(Signal::SIGKILL);
+    process.signal(Signal::KILL);
     let Seen::Lost { key, uid, reason } = next(&mut seen).await else {
         panic!("the launcher is not lost");
     };
@@ -127,7 +126,7 @@ async fn a_launcher_that_ends_after_its_last_word_is_not_lost() {
         last = next(&mut seen).await;
     }
     assert!(matches!(last, Seen::Domain { domain, .. } if *domain == ended("vm")));
-    process.signal(Signal::SIGKILL);
+    process.signal(Signal::KILL);
     // A second launcher makes the only news after that.
     let second = host.pod("p-2");
     let _stand_in = StandIn::serve(&second, &Script::new());
@@ -156,7 +155,7 @@ async fn a_stopped_launcher_is_lost_after_the_watchdogs_time_and_marked() {
         assert!(matches!(next(&mut seen).await, Seen::NoDomain { .. }));
     }
     let stopped = Instant::now();
-    process.signal(Signal::SIGSTOP);
+    process.signal(Signal::STOP);
     let Seen::Lost { uid, reason, .. } = next(&mut seen).await else {
         panic!("the launcher is not lost");
     };
@@ -198,7 +197,7 @@ async fn commands_do_not_reach_another_process_at_the_same_socket() {
     assert!(matches!(next(&mut seen).await, Seen::NoDomain { .. }));
     std::fs::remove_file(pod.command_socket()).unwrap();
     let _impostor = StandIn::serve(&pod, &Script::with_domain(&running("vm")));
-    process.signal(Signal::SIGKILL);
+    process.signal(Signal::KILL);
     assert!(matches!(next(&mut seen).await, Seen::Lost { .. }));
     let error = launcher.domain().await.unwrap_err();
     assert!(matches!(error, CommandError::Unreachable { .. }), "{error}");
@@ -213,7 +212,7 @@ async fn a_launcher_in_a_new_pod_takes_the_place_of_an_ended_one() {
     let (launchers, mut seen) = start(&host, Patience::default()).await;
     launchers.attach(&vmi("vm", &["p-1"])).await.unwrap();
     assert!(matches!(next(&mut seen).await, Seen::NoDomain { .. }));
-    process.signal(Signal::SIGKILL);
+    process.signal(Signal::KILL);
     assert!(matches!(next(&mut seen).await, Seen::Lost { .. }));
     let script = Script::with_domain(&running("vm"));
     let _stand_in = StandIn::serve(&host.pod("p-2"), &script);

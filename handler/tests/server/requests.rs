@@ -1,6 +1,8 @@
 //! Lifecycle requests and questions about the guest.
 
-use crate::site::{Site, instance, machine, path};
+use handler::cluster::Event;
+
+use crate::site::{Site, instance, key, machine, path};
 use crate::stand_in::Script;
 
 #[tokio::test]
@@ -37,9 +39,36 @@ async fn changes_reach_the_launcher() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_told() {
+async fn a_soft_reboot_is_an_event_once_the_launcher_has_agreed() {
     let mut site = Site::new().await;
     site.launch("vm", machine("vm", "Running")).await;
+    let unwilling = Script {
+        refusal: Some("no ACPI".to_owned()),
+        ..machine("other", "Running")
+    };
+    site.launch("other", unwilling).await;
+    for (name, body, code) in [
+        ("other", "", 500),
+        ("vm", r#"{"dryRun": ["All"]}"#, 202),
+        ("vm", "", 202),
+    ] {
+        let answer = site.ask("PUT", &path(name, "softreboot"), body).await;
+        assert_eq!(answer.code, code, "{name} {body}: {answer:?}");
+    }
+    let text = "VirtualMachineInstance soft rebooted";
+    let expected = Event::normal(&key("vm"), "u-vm", "SoftRebooted", text);
+    assert_eq!(site.events.try_recv(), Ok(expected));
+    assert!(site.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_told() {
+    let mut site = Site::new().await;
+    let old = Script {
+        is_old: true,
+        ..machine("vm", "Running")
+    };
+    site.launch("vm", old).await;
     site.launch("paused", machine("paused", "Paused")).await;
     site.launch("none", Script::default()).await;
     site.store.put(instance("waiting"));

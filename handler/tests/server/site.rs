@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handler::cluster::{Event, Recorder};
 use handler::config::{HostPaths, Patience};
 use handler::key::VmiKey;
 use handler::launchers::{Launchers, VmiIdentity};
@@ -35,6 +36,7 @@ pub(crate) struct Site {
     pub(crate) consoles: Consoles,
     pub(crate) launchers: Launchers,
     pub(crate) trust: watch::Sender<Option<Arc<str>>>,
+    pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) stop: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
     stand_ins: Vec<StandIn>,
@@ -75,11 +77,13 @@ impl Site {
         };
         let (store, consoles) = (VmiStore::default(), Consoles::new(pulse));
         store.end_list();
+        let (recorder, events) = Recorder::waiting();
         let setup = ServerSetup {
             node: "node1".to_owned(),
             launchers: launchers.clone(),
             instances: store.clone(),
             consoles: consoles.clone(),
+            recorder,
             tls: TlsKeeper::start(files, Trusted::Told(told), LOOK, stop.clone()).await,
             metric_requests_max,
         };
@@ -92,6 +96,7 @@ impl Site {
             consoles,
             launchers,
             trust,
+            events,
             serving: tokio::spawn(servers.serve(setup, stop.clone())),
             stop,
             stand_ins: Vec::new(),

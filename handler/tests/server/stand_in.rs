@@ -19,6 +19,8 @@ pub(crate) struct Script {
     pub(crate) domain: String,
     /// Says no to every change with this message.
     pub(crate) refusal: Option<String>,
+    /// Does not know soft reboots.
+    pub(crate) is_old: bool,
     /// Gives no answer to questions for counters and file systems.
     pub(crate) is_silent: bool,
     pub(crate) stats: String,
@@ -113,6 +115,16 @@ macro_rules! service {
                 }
             )*
 
+            async fn soft_reboot_virtual_machine(
+                &self,
+                _request: Request<VmiRequest>,
+            ) -> Result<Answer<Response>, Status> {
+                if self.0.is_old {
+                    return Err(Status::unimplemented("unknown method"));
+                }
+                self.change("soft_reboot_virtual_machine".to_owned())
+            }
+
             async fn freeze_virtual_machine(
                 &self,
                 request: Request<FreezeRequest>,
@@ -202,7 +214,6 @@ service! {
         sync_virtual_machine_memory;
     }
     unknown {
-        soft_reboot_virtual_machine(VmiRequest) -> Response;
         migrate_virtual_machine(MigrationRequest) -> Response;
         exec(ExecRequest) -> ExecResponse;
         guest_ping(GuestPingRequest) -> GuestPingResponse;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::duration;
 use clap::Args;
 
-use super::duration;
 use crate::pod::PodPaths;
 
 /// Arguments that KubeVirt's controller renders into the launcher's pod. All are accepted, so that the
