@@ -1,0 +1,1 @@
+//! Pods of this node, run as a kubelet runs them.

@@ -1,0 +1,103 @@
+//! The built-in image of our own components: the host's `/usr`, and over it the launcher under all its names.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::image::{Image, ImageError, ImageRoot};
+
+/// Reference of the image, without its tag.
+pub const LAUNCHER_IMAGE: &str = "registry.example/ferrovirt/virt-launcher";
+/// Name of the program that the image is for.
+const LAUNCHER: &str = "virt-launcher";
+/// Its other names.
+const NAMES: [&str; 5] = [
+    "virt-launcher-monitor",
+    "virt-probe",
+    "virt-freezer",
+    "virt-tail",
+    "container-disk",
+];
+/// Search path of programs in the image.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Whether a reference means the built-in image.
+#[must_use]
+pub fn is_built_in(reference: &str) -> bool {
+    let rest = reference.strip_prefix(LAUNCHER_IMAGE);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+}
+
+/// Returns the built-in image, with the programs' folder made below `state` when it is missing. Blocks.
+///
+/// # Errors
+///
+/// Fails when there is no launcher at this path, or the folder cannot be written.
+pub fn resolve(launcher: &Path, state: &Path) -> Result<Image, ImageError> {
+    let failed = |error: &io::Error| ImageError::Failed {
+        reference: LAUNCHER_IMAGE.to_owned(),
+        reason: format!(
+            "the program {} cannot be used: {error}; put virt-launcher beside ferrovirt",
+            launcher.display()
+        ),
+    };
+    let (programs, version) = programs(launcher, state).map_err(|error| failed(&error))?;
+    Ok(Image {
+        root: ImageRoot::Host(programs),
+        digest: format!("{LAUNCHER_IMAGE}@built-in:{version}"),
+        entrypoint: vec![format!("/usr/bin/{LAUNCHER}")],
+        cmd: Vec::new(),
+        env: vec![PATH.to_owned()],
+        user: String::new(),
+        workdir: String::new(),
+    })
+}
+
+/// Returns the folder whose `bin` has the programs. Another build gets another folder, as containers may run the older.
+fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
+    let found = fs::metadata(launcher)?;
+    let version = format!("{:x}-{:x}-{:x}", found.ino(), found.mtime(), found.len());
+    let folder = state.join("programs").join(&version);
+    let bin = folder.join("bin");
+    if bin.join(NAMES[NAMES.len() - 1]).symlink_metadata().is_ok() {
+        return Ok((folder, version));
+    }
+    fs::create_dir_all(&bin)?;
+    let program = bin.join(LAUNCHER);
+    if !program.exists() {
+        copy(launcher, &program)?;
+    }
+    for name in NAMES {
+        match symlink(LAUNCHER, bin.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok((folder, version))
+}
+
+/// A second name of the same file shares its memory with the first; on another file system there is a copy.
+fn copy(launcher: &Path, program: &Path) -> io::Result<()> {
+    let new = program.with_extension(std::process::id().to_string());
+    match fs::hard_link(launcher, &new) {
+        Err(_) => fs::copy(launcher, &new).map(|_| ())?,
+        Ok(()) => {}
+    }
+    fs::rename(new, program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_built_in;
+
+    #[test]
+    fn only_the_own_image_is_built_in() {
+        assert!(is_built_in("registry.example/ferrovirt/virt-launcher:v1"));
+        assert!(is_built_in("registry.example/ferrovirt/virt-launcher"));
+        assert!(!is_built_in(
+            "registry.example/ferrovirt/virt-launcher-more:v1"
+        ));
+        assert!(!is_built_in("quay.io/kubevirt/virt-launcher:v1"));
+    }
+}
