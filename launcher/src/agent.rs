@@ -38,13 +38,14 @@ use serde_json::{Value, json};
 use tracing::Span;
 
 pub use self::report::{
-    Address, AgentCommand, AgentReport, ExecOutcome, Filesystem, FilesystemDisk, FreezeStatus,
-    Interface, Intervals, Mode, OsInfo, Timezone, User,
+    Address, AgentCommand, AgentReport, ExecOutcome, Figure, Filesystem, FilesystemDisk,
+    FreezeStatus, Interface, Intervals, Mode, OsInfo, Timezone, User,
 };
+pub use self::schedule::Question;
 pub use self::wire::fuzz_line;
 
 use self::answers::{ExecStarted, ExecStatus, Freeze, Nothing};
-use self::session::{Order, Owner, Request, Session};
+use self::session::{Order, Owner, Request, Session, Wish};
 use self::wire::AnswerError;
 
 /// Name of the port in the guest.
@@ -106,6 +107,14 @@ pub enum AgentError {
     /// The connection was lost while the agent was at it.
     #[error("wait for the guest agent's answer to {command}: the connection was lost")]
     Lost {
+        /// The command.
+        command: &'static str,
+    },
+    /// The guest stands still, or its file systems do.
+    #[error(
+        "run {command} in the guest agent: nothing is asked while the machine is paused or its file systems are frozen"
+    )]
+    Resting {
         /// The command.
         command: &'static str,
     },
@@ -186,6 +195,27 @@ impl Agent {
     /// Tells whether the machine is paused; a paused guest is not asked and not taken for gone.
     pub fn set_paused(&self, paused: bool) {
         self.tell(Order::Paused(paused));
+    }
+
+    /// Returns what the agent answers to each question, as old as the [`Intervals`] let it be. What only monitoring wants
+    /// is asked for some minutes longer, so that who comes again need not wait. What has no answer within `timeout` has
+    /// the last one, or an error.
+    ///
+    /// # Errors
+    ///
+    /// Fails when too many callers wait; what the agent refuses is an error of its own.
+    pub fn figures(
+        &self,
+        questions: &[Question],
+        timeout: Duration,
+    ) -> Result<Vec<Figure>, AgentError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.order(Order::Wish(Wish {
+            questions: questions.to_vec(),
+            deadline: Instant::now() + timeout,
+            answer,
+        }))?;
+        answered.recv().map_err(|_| AgentError::Ended)
     }
 
     /// Waits until the agent answers (`guest-ping`).
@@ -345,14 +375,19 @@ impl Agent {
             due,
             deadline,
         };
-        match self.0.orders.try_send(Order::Ask(request)) {
-            Ok(()) => self.wake(),
-            Err(TrySendError::Full(_)) => return Err(AgentError::Busy),
-            Err(TrySendError::Disconnected(_)) => return Err(AgentError::Ended),
-        }
+        self.order(Order::Ask(request))?;
         // The thread answers by the deadline, or drops the sender.
         let line = answered.recv().map_err(|_| AgentError::Ended)??;
         wire::answer(&line).map_err(|error| error.of(command))
+    }
+
+    fn order(&self, order: Order) -> Result<(), AgentError> {
+        self.0.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => AgentError::Busy,
+            TrySendError::Disconnected(_) => AgentError::Ended,
+        })?;
+        self.wake();
+        Ok(())
     }
 
     fn tell(&self, order: Order) {

@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use vmm::config::Accel;
+use vmm::error_chain;
 
 pub use self::cluster::{AgentArgs, ClusterArgs, DirArgs, IgnoredArgs};
 use crate::{node_facts, programs, server, standalone};
@@ -145,11 +146,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A controller always says whose launcher it is; a user who says nothing wants to know how.
     let in_pod = cli.cluster.uid.is_some() || cli.cluster.name.is_some();
     let done = if let Some(path) = &cli.node_facts {
-        node_facts::write(cli.accel, path).map_err(|error| chain(&error))
+        node_facts::write(cli.accel, path).map_err(|error| error_chain(&error))
     } else if in_pod && !has_manifest {
-        server::run(&cli).map_err(|error| chain(&error))
+        server::run(&cli).map_err(|error| error_chain(&error))
     } else {
-        standalone::run(&cli).map_err(|error| chain(&error))
+        standalone::run(&cli).map_err(|error| error_chain(&error))
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -177,24 +178,13 @@ fn log_to_stderr(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An error with everything that led to it, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.replace('\n', " ")
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use clap::{CommandFactory, Parser};
 
-    use super::{Accel, Cli, ConsoleChoice, chain};
+    use super::{Accel, Cli, ConsoleChoice};
 
     fn parse(arguments: &str) -> Cli {
         Cli::try_parse_from(std::iter::once("virt-launcher").chain(arguments.split_whitespace()))
@@ -238,15 +228,5 @@ mod tests {
             (Accel::Soft, ConsoleChoice::Socket)
         );
         assert!(Cli::try_parse_from(["virt-launcher", "--accel", "tcg"]).is_err());
-    }
-
-    #[test]
-    fn an_error_chain_is_one_line() {
-        let inner = std::io::Error::other("two\nlines");
-        let error = crate::images::ImageError::Read {
-            path: "/x".into(),
-            source: inner,
-        };
-        assert_eq!(chain(&error), "read /x: two lines");
     }
 }

@@ -213,7 +213,7 @@ mod tests {
                 "STANDALONE_VMI: it holds 2 machines",
             ),
         ] {
-            let error = crate::cli::chain(&Instance::from_variable(value).unwrap_err());
+            let error = vmm::error_chain(&Instance::from_variable(value).unwrap_err());
             assert!(error.starts_with(expected), "{error}");
         }
     }

@@ -116,7 +116,7 @@ impl Notifier {
     fn failed(&mut self, error: &NotifyError) -> Instant {
         let now = Instant::now();
         if self.failing_since.is_none() {
-            let error = crate::cli::chain(error);
+            let error = vmm::error_chain(error);
             tracing::warn!(error, "node agent cannot be told what happens");
         }
         let since = *self.failing_since.get_or_insert(now);

@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use vmm::error_chain;
 
 /// Exit status after a failure of the program itself.
 const FAILED: u8 = 1;
@@ -59,14 +60,7 @@ fn start<A: Parser, E: Into<ProgramError>>(
         }
     };
     run(&parsed).unwrap_or_else(|error| {
-        eprintln!("{name}: {}", chain(&error.into()));
+        eprintln!("{name}: {}", error_chain(&error.into()));
         ExitCode::from(FAILED)
     })
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }

@@ -114,7 +114,7 @@ pub fn run(cli: &Cli) -> Result<(), ServerError> {
         if let Err(error) = &done
             && args.keep_after_failure
         {
-            let error = crate::cli::chain(error);
+            let error = vmm::error_chain(error);
             tracing::error!(
                 error,
                 "launcher has failed and stays until it gets a signal"

@@ -167,11 +167,11 @@ fn field_errors(instance: &Instance, errors: Vec<FieldError>) -> StandaloneError
 }
 
 fn log_remarks(instance: &Instance, remarks: &Remarks) {
-    for FieldError { path, message } in &remarks.warnings {
+    for FieldError { path, message, .. } in &remarks.warnings {
         let field = instance.field_in_manifest(path);
         tracing::warn!(%field, reason = message, "field is not honoured");
     }
-    for FieldError { path, message } in &remarks.notes {
+    for FieldError { path, message, .. } in &remarks.notes {
         let field = instance.field_in_manifest(path);
         tracing::info!(%field, reason = message, "field is not honoured");
     }

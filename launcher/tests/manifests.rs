@@ -110,7 +110,7 @@ fn resolved(plans: &[VolumePlan], kernel: bool) -> ResolvedVolumes {
 fn meaning(text: &str, origin: &str) -> String {
     let instance = match Instance::from_text(text, origin) {
         Ok(instance) => instance,
-        Err(error) => return format!("error: {}\n", launcher::cli::chain(&error)),
+        Err(error) => return format!("error: {}\n", vmm::error_chain(&error)),
     };
     let mut out = String::new();
     list(&mut out, &instance, &instance.remarks);
@@ -193,7 +193,7 @@ fn source_text(source: &VolumeSource) -> String {
 
 fn list(out: &mut String, instance: &Instance, remarks: &Remarks) {
     for (kind, errors) in [("warning", &remarks.warnings), ("note", &remarks.notes)] {
-        for FieldError { path, message } in errors {
+        for FieldError { path, message, .. } in errors {
             writeln!(
                 out,
                 "{kind}: {}: {message}",

@@ -1,5 +1,7 @@
 //! What the agent's answers decode to. Lists and texts are cut: a guest does not decide how much memory it takes here.
 
+mod cut;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -13,6 +15,8 @@ use super::report::{
     OsInfo, Timezone, User,
 };
 use super::{AgentError, wire};
+
+pub(super) use self::cut::Cut;
 
 /// Most bytes of a name, path or description.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -388,6 +392,7 @@ pub(super) fn fuzz(line: &[u8]) {
         wire::answer::<Vcpus>(line)
             .map(|vcpus| vcpus.online())
             .is_ok(),
+        wire::answer::<Cut>(line).is_ok(),
         wire::answer::<ExecStarted>(line).is_ok(),
         wire::answer::<ExecStatus>(line)
             .map(|status| status.outcome("fuzz").is_ok())

@@ -1,6 +1,9 @@
 //! What the guest agent tells of its guest.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::AgentError;
 
 /// What is known of a guest through its agent. Lists are empty and options `None` until the agent has answered; what was
 /// known stays while the agent is away.
@@ -33,12 +36,19 @@ pub struct AgentReport {
 }
 
 impl AgentReport {
+    pub(super) fn is_frozen(&self) -> bool {
+        self.fs_freeze == Some(FreezeStatus::Frozen)
+    }
+
     /// Returns whether the agent offers a command, which is not known before its `guest-info` answer.
     pub fn offers(&self, command: &str) -> bool {
         let mut commands = self.supported_commands.iter();
         commands.any(|known| known.enabled && known.name == command)
     }
 }
+
+/// An answer of the agent as the JSON text that it gave, cut to a sane length; `None` where the agent has no such command.
+pub type Figure = Result<Option<Arc<str>>, Arc<AgentError>>;
 
 /// A command of the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

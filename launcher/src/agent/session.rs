@@ -1,5 +1,6 @@
 //! The agent's thread: one connection, one open question.
 
+mod figures;
 mod link;
 
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub(super) use self::figures::Wish;
+use self::figures::{Figures, Moment};
 use self::link::{Heard, Link};
 use super::answers::{
     Filesystems, Freeze, HostName, Info, Interfaces, Load, Os, Users, Vcpus, Zone,
@@ -30,6 +33,7 @@ const THAW_RETRY: Duration = Duration::from_secs(5);
 /// What the thread is told.
 pub(super) enum Order {
     Ask(Request),
+    Wish(Wish),
     /// A freeze succeeded.
     Frozen {
         thaw_at: Option<Instant>,
@@ -82,6 +86,7 @@ pub(super) struct Session {
     /// Callers' requests, at most [`MAX_ORDERS`].
     waiting: VecDeque<Request>,
     asked: Option<Request>,
+    figures: Figures,
     /// The question that the agent did not answer in time.
     unanswered: Option<Question>,
     /// The guest is awake for a question of the schedule.
@@ -109,6 +114,7 @@ impl Session {
             schedule: Schedule::new(intervals, now),
             waiting: VecDeque::new(),
             asked: None,
+            figures: Figures::default(),
             unanswered: None,
             in_batch: false,
             thaw_at: None,
@@ -124,6 +130,7 @@ impl Session {
             self.expire(now);
             self.keep_link(now);
             self.ask_next(now);
+            self.grant_wishes(now);
             self.publish_changes();
             self.wait();
             self.hear();
@@ -135,6 +142,7 @@ impl Session {
         loop {
             match self.inbox.try_recv() {
                 Ok(Order::Ask(request)) => self.queue(request),
+                Ok(Order::Wish(wish)) => self.wish(wish),
                 Ok(Order::Frozen { thaw_at }) => self.note_freeze(FreezeStatus::Frozen, thaw_at),
                 Ok(Order::Thawed) => self.note_freeze(FreezeStatus::Thawed, None),
                 Ok(Order::Reset) => self.forget_guest(),
@@ -156,6 +164,28 @@ impl Session {
         }
     }
 
+    fn wish(&mut self, wish: Wish) {
+        let now = Instant::now();
+        for question in &wish.questions {
+            self.schedule.wish(*question, now);
+        }
+        self.figures.wish(wish);
+    }
+
+    fn grant_wishes(&mut self, now: Instant) {
+        let asked = self.asked.as_ref().and_then(|request| match request.owner {
+            Owner::Poll(question) => Some(question),
+            Owner::Caller(_) | Owner::Thaw => None,
+        });
+        self.figures.grant(&Moment {
+            now,
+            report: &self.report,
+            schedule: &self.schedule,
+            asked,
+            is_paused: self.paused,
+        });
+    }
+
     fn note_freeze(&mut self, status: FreezeStatus, thaw_at: Option<Instant>) {
         self.report.fs_freeze = Some(status);
         self.thaw_at = thaw_at;
@@ -164,16 +194,18 @@ impl Session {
 
     fn forget_guest(&mut self) {
         self.thaw_at = None;
-        self.port_opened(false);
+        self.ended();
+        self.link.start_over(Instant::now());
     }
 
-    /// A port that opens shows an agent that has answered already, or one that shall be asked now.
+    /// A port that opens shows an agent that has answered already, or one that shall be asked now. A guest that is left
+    /// alone stays so: it opens and closes its port as often as it likes.
     fn port_opened(&mut self, open: bool) {
         if !open {
             self.ended();
         }
-        if !open || !self.link.is_ready() {
-            self.link.start_over(Instant::now());
+        if self.link.is_up() && (!open || !self.link.is_ready()) {
+            self.link.sync(Instant::now());
         }
     }
 
@@ -215,6 +247,7 @@ impl Session {
         tracing::debug!(%error, "guest agent was given up for now");
         if let Owner::Poll(question) = request.owner {
             self.unanswered = Some(question);
+            self.figures.fail(question, why(request.command));
         }
         request.refuse(error);
         self.in_batch = false;
@@ -236,6 +269,7 @@ impl Session {
             tracing::info!("guest agent disconnected");
         }
         self.report.connected = false;
+        self.figures.forget();
         for request in std::mem::take(&mut self.waiting) {
             request.refuse(AgentError::NotConnected);
         }
@@ -332,7 +366,8 @@ impl Session {
             .link
             .deadline()
             .filter(|_| !(self.paused && self.link.is_up()));
-        callers.chain(own).chain(link).min()
+        let wishes = self.figures.deadline();
+        callers.chain(own).chain(link).chain(wishes).min()
     }
 
     /// Takes what the agent sent.
@@ -401,6 +436,7 @@ impl Session {
     }
 
     fn learn(&mut self, question: Question, line: &[u8]) {
+        self.figures.learn(question, line);
         if let Err(error) = learn(&mut self.report, question, line) {
             let error: &dyn std::error::Error = &error;
             tracing::debug!(
@@ -431,6 +467,14 @@ fn learn(report: &mut AgentReport, question: Question, line: &[u8]) -> Result<()
         Question::Load => report.load = Some(wire::answer::<Load>(line)?.into()),
         Question::Vcpus => report.vcpus_online = Some(wire::answer::<Vcpus>(line)?.online()),
         Question::Filesystems => report.filesystems = wire::answer::<Filesystems>(line)?.into(),
+        // Nothing here depends on them.
+        Question::CpuStats
+        | Question::DiskStats
+        | Question::Time
+        | Question::Disks
+        | Question::Routes
+        | Question::MemoryBlockInfo
+        | Question::MemoryBlocks => {}
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The agent in the guest is a stand-in behind a real socket: it answers by a script and notes what it was asked.
 
+mod figures;
 mod hostile;
 mod schedule;
 mod wire;

@@ -72,7 +72,7 @@ impl Running {
             match self.machine.resize_disk(&plan.name) {
                 Ok(len_bytes) => tracing::debug!(disk = plan.name, len_bytes, "disk's size"),
                 Err(error) => {
-                    let error = crate::cli::chain(&error);
+                    let error = vmm::error_chain(&error);
                     tracing::debug!(disk = plan.name, error, "disk keeps its size");
                 }
             }

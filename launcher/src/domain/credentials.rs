@@ -80,7 +80,7 @@ fn orders(credentials: &[AccessCredential], place: &Place) -> Result<Vec<Order>,
     let mut orders = Vec::new();
     for credential in credentials {
         let files = credential_files(credential, place);
-        let files = files.map_err(|error| crate::cli::chain(&error))?;
+        let files = files.map_err(|error| vmm::error_chain(&error))?;
         let ssh = credential.ssh_public_key.as_ref();
         let users = ssh.and_then(|ssh| ssh.propagation_method.qemu_guest_agent.as_ref());
         if let Some(users) = users {
@@ -107,7 +107,7 @@ fn give(agent: &Agent, orders: &[Order]) -> Result<(), String> {
                 (user, agent.set_user_password(user, password, false))
             }
         };
-        done.map_err(|error| format!("user {user}: {}", crate::cli::chain(&error)))?;
+        done.map_err(|error| format!("user {user}: {}", vmm::error_chain(&error)))?;
     }
     Ok(())
 }

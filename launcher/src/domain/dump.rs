@@ -33,7 +33,7 @@ impl Owner {
         let tasks = self.tasks.clone();
         let work = move || {
             let failure = machine.dump_memory(&path).err();
-            let failure = failure.map(|error| crate::cli::chain(&error));
+            let failure = failure.map(|error| vmm::error_chain(&error));
             // The owner ends with the process.
             drop(tasks.send(Box::new(|owner: &mut Self| owner.dumped(failure))));
         };

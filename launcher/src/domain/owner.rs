@@ -17,7 +17,7 @@ use super::{
     DomainError, Published, Setup, Shared, Task, Warning, Wish, build, change, credentials,
     metrics, rfc3339, view,
 };
-use crate::agent::{Agent, AgentReport, Mode};
+use crate::agent::{Agent, AgentReport, Mode, PORT_NAME};
 use crate::console::{Console, ConsoleSocket, GuestEnd};
 use crate::state_dir::StateDir;
 use crate::support::Remarks;
@@ -100,8 +100,7 @@ impl Owner {
     /// Lets everyone see the facts as they are.
     pub(super) fn publish(&self) {
         let Some(facts) = &self.facts else { return };
-        let agent = self.running.as_ref().and_then(|it| it.agent.as_ref());
-        let report = agent.map(Agent::report).unwrap_or_default();
+        let report = self.agent().map(Agent::report).unwrap_or_default();
         let domain = view::domain(facts, &report);
         let stage = facts.stage();
         self.publisher.send_if_modified(|published| {
@@ -127,6 +126,10 @@ impl Owner {
         if self.warnings.try_send(warning).is_err() {
             tracing::warn!(reason, "an event was dropped: too many are waiting");
         }
+    }
+
+    fn agent(&self) -> Option<&Agent> {
+        self.running.as_ref()?.agent.as_ref()
     }
 
     pub(super) fn machine(&self) -> Result<&Running, DomainError> {
@@ -279,7 +282,7 @@ impl Owner {
     }
 
     fn report(&self, vmi: &Vmi, remarks: &Remarks) {
-        for FieldError { path, message } in &remarks.notes {
+        for FieldError { path, message, .. } in &remarks.notes {
             tracing::info!(field = %path, reason = message, "field is not honoured");
         }
         for remark in &remarks.warnings {
@@ -295,7 +298,7 @@ impl Owner {
         let warning = match event {
             MachineEvent::Reset(_) | MachineEvent::TripleFault { .. } => {
                 self.panic.started_anew();
-                if let Some(agent) = self.running.as_ref().and_then(|it| it.agent.as_ref()) {
+                if let Some(agent) = self.agent() {
                     agent.guest_reset();
                 }
                 None
@@ -309,6 +312,12 @@ impl Owner {
                 facts.activity = Activity::Paused(Paused::IoError);
                 let text = format!("disk {disk}: {reason}: the machine is paused");
                 Some((IO_ERROR, text))
+            }
+            MachineEvent::PortOpened { name, open } => {
+                if let Some(agent) = self.agent().filter(|_| name == PORT_NAME) {
+                    agent.port_opened(open);
+                }
+                None
             }
             MachineEvent::MediumEjected { disk } => {
                 change::show_ejected(&mut facts.devices, &disk);

@@ -3,7 +3,10 @@
 //! A call that cannot be done is answered with `success: false` and the reason; one that no machine of
 //! ours can ever do, with the gRPC status `Unimplemented`, which clients take for an older launcher.
 
+mod vm_stats;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Vmi;
@@ -45,6 +48,9 @@ enum CallError {
     /// The guest's agent did not do it.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The guest's agent did not say it.
+    #[error(transparent)]
+    Figure(#[from] Arc<AgentError>),
     /// There is no agent to ask.
     #[error("ask the guest agent: the machine does not run")]
     NoAgent,
@@ -73,7 +79,7 @@ fn outcome(done: Result<(), CallError>) -> wire::Response {
         },
         Err(error) => wire::Response {
             success: false,
-            message: crate::cli::chain(&error),
+            message: vmm::error_chain(&error),
         },
     }
 }
@@ -179,29 +185,6 @@ impl Commands {
         let load = self.domain.agent().and_then(|agent| agent.report().load);
         let stats = domain_stats(&domain, &machine.stats(), load);
         Ok(Some(serde_json::to_string(&stats)?))
-    }
-
-    /// The figures wished for; those that the guest alone knows and nobody asks it for stay out.
-    fn vm_stats(&self, wished: &wire::VmStatsRequest) -> wire::VmStatsResponse {
-        let show = |is_wished: bool, show: fn(&AgentReport) -> serde_json::Result<String>| {
-            is_wished.then(|| {
-                let (mut done, json) = split(self.guest(show));
-                if done.success {
-                    done.message = json;
-                }
-                done
-            })
-        };
-        wire::VmStatsResponse {
-            response: Some(outcome(Ok(()))),
-            domain_stats: wished.domain_stats.map(|_| self.stats()),
-            guest_get_load: show(wished.guest_get_load.is_some(), guest::load),
-            guest_get_users: show(wished.guest_get_users.is_some(), guest::users),
-            guest_get_os_info: show(wished.guest_get_os_info.is_some(), guest::os),
-            guest_get_host_name: show(wished.guest_get_host_name.is_some(), guest::host_name),
-            guest_get_timezone: show(wished.guest_get_timezone.is_some(), guest::timezone),
-            ..wire::VmStatsResponse::default()
-        }
     }
 
     async fn sync_size(
@@ -464,7 +447,9 @@ impl Cmd for Commands {
         &self,
         request: Request<wire::VmStatsRequest>,
     ) -> Answer<wire::VmStatsResponse> {
-        Ok(Response::new(self.vm_stats(&request.into_inner())))
+        Ok(Response::new(
+            vm_stats::answer(self, &request.into_inner()).await,
+        ))
     }
 }
 

@@ -45,26 +45,6 @@ pub(super) fn filesystems(report: &AgentReport) -> Result<String> {
     )
 }
 
-/// Operating system.
-pub(super) fn os(report: &AgentReport) -> Result<String> {
-    serde_json::to_string(&os_info(report))
-}
-
-/// Host name, as a JSON string.
-pub(super) fn host_name(report: &AgentReport) -> Result<String> {
-    serde_json::to_string(&report.hostname)
-}
-
-/// Time zone, as a JSON string.
-pub(super) fn timezone(report: &AgentReport) -> Result<String> {
-    serde_json::to_string(&zone(report))
-}
-
-/// Load averages over 1, 5 and 15 minutes, as a list; `null` when the guest does not say.
-pub(super) fn load(report: &AgentReport) -> Result<String> {
-    serde_json::to_string(&report.load)
-}
-
 fn command(command: &agent::AgentCommand) -> GuestAgentCommand {
     GuestAgentCommand {
         name: command.name.clone(),

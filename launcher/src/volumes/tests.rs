@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use api::{FieldError, Vmi};
 use serde_json::{Value, json};
 use vmm::config::DiskSource;
+use vmm::error_chain;
 
 use super::{
     CloudInitKind, Data, Place, ResolvedVolumes, Standalone, VolumeError, VolumeSource,
     plan_volumes, prepare,
 };
-use crate::cli::chain;
 use crate::convert::checked;
 use crate::images::ImageStore;
 use crate::state_dir::StateDir;
@@ -106,7 +106,7 @@ impl Host {
     }
 
     fn error(&mut self, volume: Value) -> String {
-        chain(&self.prepare(json!({}), volume).unwrap_err())
+        error_chain(&self.prepare(json!({}), volume).unwrap_err())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -80,6 +81,26 @@ fn a_guest_that_says_what_it_was_not_asked_is_left_alone_for_a_while() {
         .try_iter()
         .filter(|(command, _)| command == "(connected)");
     assert_eq!(connections.count(), 4);
+}
+
+#[test]
+fn a_guest_that_is_left_alone_stays_so_when_it_opens_its_port() {
+    let scene = scene(|command, _| {
+        (command == "guest-sync-delimited").then(|| Act::Flood(b"\n".repeat(4096)))
+    });
+    for _ in 0..4 {
+        scene.until_asked("(connected)");
+    }
+    let left_alone = Instant::now();
+    scene.until_asked("guest-sync-delimited");
+    while left_alone.elapsed() < Duration::from_millis(600) {
+        scene.agent.port_opened(false);
+        scene.agent.port_opened(true);
+        let busy = scene.agent.ping(SOON);
+        assert!(matches!(busy, Err(AgentError::NotConnected)));
+    }
+    scene.until_asked("(connected)");
+    assert!(left_alone.elapsed() >= Duration::from_millis(800));
 }
 
 #[test]

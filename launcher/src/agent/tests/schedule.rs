@@ -70,6 +70,30 @@ fn questions_that_could_not_be_asked_for_long_are_asked_once() {
 }
 
 #[test]
+fn what_somebody_wishes_is_asked_with_the_users_until_the_wish_is_old() {
+    let start = Instant::now();
+    let report = report(FreezeStatus::Thawed);
+    let mut schedule = Schedule::new(Intervals::default(), start);
+    let mut asked = |wished_at: u64, until: u64| {
+        let wished_at = start + Duration::from_secs(wished_at);
+        schedule.wish(Question::CpuStats, wished_at);
+        let end = start + Duration::from_secs(until);
+        let mut times = Vec::new();
+        while let Some(due) = schedule.next(&report).filter(|at| *at < end) {
+            let now = due.max(wished_at);
+            let taken = std::iter::from_fn(|| schedule.take(now, true, &report));
+            if taken.collect::<Vec<_>>().contains(&Question::CpuStats) {
+                times.push((now - start).as_secs());
+            }
+        }
+        times
+    };
+    let times = asked(0, 400);
+    assert_eq!((times.len(), times.last()), (31, Some(&300)));
+    assert_eq!(asked(400, 402), [400]);
+}
+
+#[test]
 fn after_a_restart_everything_is_due_but_what_was_asked_in_vain() {
     let start = Instant::now();
     let report = report(FreezeStatus::Thawed);

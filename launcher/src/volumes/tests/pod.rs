@@ -8,9 +8,9 @@ use api::Vmi;
 use block::Format;
 use serde_json::{Value, json};
 use vmm::config::DiskSource;
+use vmm::error_chain;
 
 use super::{changed_instance, contains};
-use crate::cli::chain;
 use crate::pod::PodPaths;
 use crate::state_dir::StateDir;
 use crate::volumes::{
@@ -235,7 +235,7 @@ impl Pod {
     }
 
     fn error(&mut self, volume: Value, changes: Value) -> String {
-        chain(&self.prepare(volume, changes).unwrap_err())
+        error_chain(&self.prepare(volume, changes).unwrap_err())
     }
 }
 
@@ -287,7 +287,7 @@ fn an_image_volume_holds_one_disk_or_the_named_one() {
         let volume = json!({"containerDisk": {"image": "i", "path": path}});
         changed_instance(json!({"disk": {"readonly": true}}), volume, json!({}))
     };
-    let error = chain(&pod.prepare_vmi(&vmi(""), true).unwrap_err());
+    let error = error_chain(&pod.prepare_vmi(&vmi(""), true).unwrap_err());
     assert!(
         error.contains("is not mounted at") && error.contains("image-volume/disk_0"),
         "{error}"
@@ -296,7 +296,7 @@ fn an_image_volume_holds_one_disk_or_the_named_one() {
     let prepared = pod.prepare_vmi(&vmi(""), true).unwrap();
     assert_eq!(path_of(&prepared), first);
     let second = pod.put("image-volume/disk_0/disk/b.img", &[0; 512]);
-    let error = chain(&pod.prepare_vmi(&vmi(""), true).unwrap_err());
+    let error = error_chain(&pod.prepare_vmi(&vmi(""), true).unwrap_err());
     assert!(error.contains("a.img, b.img below /disk"), "{error}");
     let prepared = pod.prepare_vmi(&vmi("/disk/b.img"), true).unwrap();
     assert_eq!(path_of(&prepared), second);
@@ -305,7 +305,7 @@ fn an_image_volume_holds_one_disk_or_the_named_one() {
         pod.dir.path().join("image-volume/disk_0/link"),
     )
     .unwrap();
-    let error = chain(&pod.prepare_vmi(&vmi("/link"), true).unwrap_err());
+    let error = error_chain(&pod.prepare_vmi(&vmi("/link"), true).unwrap_err());
     assert!(error.contains("has no file /link"), "{error}");
 }
 
@@ -530,13 +530,13 @@ fn a_kernel_is_found_or_named() {
         json!({"emptyDisk": {"capacity": "1Gi"}}),
         changes,
     );
-    let error = chain(&pod.prepare_vmi(&vmi, false).unwrap_err());
+    let error = error_chain(&pod.prepare_vmi(&vmi, false).unwrap_err());
     assert!(
         error.contains("container.kernelPath: ")
             && error.contains("container-disks/kernel-boot/vmlinuz does not exist"),
         "{error}"
     );
-    let error = chain(&pod.prepare_vmi(&vmi, true).unwrap_err());
+    let error = error_chain(&pod.prepare_vmi(&vmi, true).unwrap_err());
     assert!(
         error.contains("container.image: ") && error.contains("is not mounted"),
         "{error}"
