@@ -7,12 +7,15 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use block::CacheMode;
 use launcher::agent::{
-    Agent, AgentError, AgentReport, ExecOutcome, FreezeStatus, Intervals, Mode, PORT_NAME,
+    Agent, AgentError, AgentReport, ExecOutcome, Figure, FreezeStatus, Intervals, Mode, PORT_NAME,
+    Question,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 use tests::{Guests, demo::BOOT, guests};
 use vmm::config::{
@@ -57,13 +60,27 @@ fn scene() -> Option<Scene> {
     let (tell, reports) = mpsc::channel();
     let listener = Box::new(move |report| drop(tell.send(report)));
     let agent = Agent::start(folder.path().join("agent"), listener, Intervals::default());
+    let agent = agent.unwrap();
+    tell_of_port(&machine, agent.clone());
     Some(Scene {
         machine,
-        agent: agent.unwrap(),
+        agent,
         reports,
         serial,
         _folder: folder,
     })
+}
+
+/// Tells the agent when its port is opened and closed, until the machine has ended.
+fn tell_of_port(machine: &MachineHandle, agent: Agent) {
+    let events = machine.events();
+    thread::spawn(move || {
+        for event in events {
+            if let MachineEvent::PortOpened { open, .. } = event {
+                agent.port_opened(open);
+            }
+        }
+    });
 }
 
 fn config(guests: &Guests, folder: &Path) -> MachineConfig {
@@ -146,6 +163,66 @@ impl Scene {
     }
 }
 
+/// Kills the agent, for as many seconds; the guest tells when it has.
+const KILL: &str = "ga=$(which qemu-ga); (sleep 1; mv $ga /gone; kill -KILL $(pidof qemu-ga); \
+    echo agent-is-gone >/dev/console; sleep 6; mv /gone $ga) >/dev/null 2>&1 &";
+
+/// What a process does that is killed, and what shows that the agent in the guest is another.
+fn is_missed_at_once_and_found_again(scene: &Scene) {
+    assert_eq!(scene.run(KILL).exit_code, 0);
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("agent-is-gone") {
+        said.extend(scene.serial.recv_timeout(SOON).unwrap());
+    }
+    let killed = Instant::now();
+    while scene.agent.report().connected {
+        let left = Duration::from_secs(5).checked_sub(killed.elapsed());
+        let left = left.expect("the agent is missed within five seconds");
+        // A report that was told before says so as well.
+        drop(scene.reports.recv_timeout(left));
+    }
+    assert!(matches!(
+        scene.agent.ping(SOON),
+        Err(AgentError::NotConnected)
+    ));
+    scene.until(|report| report.connected);
+    scene.agent.ping(SOON).unwrap();
+}
+
+/// What monitoring wishes; Debian's agent has no `guest-get-load` and no `guest-network-get-route` yet.
+fn tells_figures(agent: &Agent) {
+    let questions = [
+        Question::CpuStats,
+        Question::DiskStats,
+        Question::Time,
+        Question::Disks,
+        Question::MemoryBlockInfo,
+        Question::Vcpus,
+    ];
+    let told = agent.figures(&questions, SOON).unwrap();
+    let [cpus, disks, time, devices, block, vcpus] = &*told else {
+        panic!("{told:?}");
+    };
+    let json = |figure: &Figure| -> Option<Value> {
+        let text = figure.as_ref().unwrap().as_deref();
+        text.map(|text| serde_json::from_str(text).unwrap())
+    };
+    assert!(json(cpus).unwrap()[0]["user"].is_u64());
+    let disks = json(disks).unwrap();
+    assert!(disks.to_string().contains("vda"), "{disks}");
+    assert!(json(time).unwrap().as_u64().unwrap() > 1_600_000_000_000_000_000);
+    let devices = json(devices).unwrap();
+    assert!(devices.to_string().contains("/dev/vda"), "{devices}");
+    assert_eq!(json(vcpus).unwrap()[0]["online"], true);
+    // Kernels for the cloud leave the hot plug of memory out.
+    assert!(
+        block
+            .as_ref()
+            .is_err_and(|error| matches!(**error, AgentError::Refused { .. }))
+            || json(block).is_none_or(|block| block["size"].is_u64())
+    );
+}
+
 fn is_complete(report: &AgentReport) -> bool {
     report.connected && report.os.is_some() && !report.filesystems.is_empty()
 }
@@ -206,6 +283,8 @@ fn the_agent_tells_of_its_guest_and_runs_programs_and_shuts_down() {
         b"ssh-ed25519 AAAA me"
     );
 
+    tells_figures(&scene.agent);
+    is_missed_at_once_and_found_again(&scene);
     scene.agent.shutdown(Mode::PowerDown).unwrap();
     assert_eq!(scene.machine.wait(), MachineEnd::PoweredOff);
 }

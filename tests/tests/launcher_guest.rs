@@ -138,6 +138,56 @@ async fn tells_of_its_guest(client: &mut Client) {
     assert_eq!(mounted[0]["fileSystemType"], "ext4");
 }
 
+/// What monitoring gets: Debian's agent has no routes to tell yet.
+async fn tells_figures(client: &mut Client) {
+    let wished = wire::VmStatsRequest {
+        guest_get_cpu_stats: Some(wire::AgentCpuStatsRequest {}),
+        guest_get_disk_stats: Some(wire::AgentDiskStatsRequest {}),
+        guest_get_os_info: Some(wire::AgentOsInfoRequest {}),
+        guest_network_get_route: Some(wire::AgentNetworkRouteRequest {}),
+        ..wire::VmStatsRequest::default()
+    };
+    let is_late = |part: &Option<wire::Response>| {
+        let message = part.as_ref().map(|part| part.message.as_str());
+        message.is_some_and(|message| message.contains("nothing came in time"))
+    };
+    let told = loop {
+        let told = client.get_vm_stats(wished).await.unwrap().into_inner();
+        let parts = [&told.guest_get_cpu_stats, &told.guest_get_disk_stats];
+        // Guests on a software CPU take their time.
+        if !parts.into_iter().any(is_late) {
+            break told;
+        }
+    };
+    let json = |part: &Option<wire::Response>| -> Value {
+        let part = part.as_ref().unwrap();
+        assert!(part.success, "{}", part.message);
+        serde_json::from_str(&part.message).unwrap()
+    };
+    assert_ne!(told.guest_agent_version.as_ref().unwrap().message, "");
+    assert!(json(&told.guest_get_cpu_stats)[0]["user"].is_u64());
+    assert!(json(&told.guest_get_disk_stats).is_array());
+    assert_eq!(json(&told.guest_get_os_info)["id"], "ferrovirt-demo");
+    assert_eq!(
+        (told.guest_network_get_route, told.guest_get_time),
+        (None, None)
+    );
+}
+
+/// A guest whose agent is killed for some seconds.
+async fn misses_its_agent_at_once(pod: &Pod, client: &mut Client, agent: &mut Agent) {
+    let kill = "ga=$(which qemu-ga); (sleep 1; mv $ga /gone; kill -KILL $(pidof qemu-ga); \
+        echo agent-is-gone >/dev/console; sleep 6; mv /gone $ga) >/dev/null 2>&1 &";
+    assert_eq!(run(client, kill, 30).await.exit_code, 0);
+    let is_gone = || console_log(pod).contains("agent-is-gone").then_some(());
+    until("end of the agent", is_gone).await;
+    let missed = agent.domain_that(|domain| !domain.agent_connected());
+    let missed = timeout(Duration::from_secs(5), missed).await;
+    assert!(missed.is_ok(), "the agent is missed within five seconds");
+    agent.domain_that(Domain::agent_connected).await;
+    runs_programs(client).await;
+}
+
 async fn runs_programs(client: &mut Client) {
     let told = run(client, "echo out; exit 7", 30).await;
     assert!(told.response.unwrap().success);
@@ -216,6 +266,8 @@ async fn a_guest_with_an_agent_does_what_it_is_told() {
     agent.domain_that(is_known).await;
     runs_programs(&mut client).await;
     tells_of_its_guest(&mut client).await;
+    tells_figures(&mut client).await;
+    misses_its_agent_at_once(&pod, &mut client, &mut agent).await;
     let answer = ping(&mut client).await;
     assert!(answer.success, "{}", answer.message);
     pauses(&mut client, &mut agent, &vmi).await;
