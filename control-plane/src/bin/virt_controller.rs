@@ -1,3 +1,7 @@
-//! The program `virt-controller`.
+//! `virt-controller`: looks after virtual machines, instances and replica sets.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    control_plane::controller::cli::main(std::env::args_os())
+}

@@ -1,0 +1,335 @@
+//! Instances (KubeVirt §2.5): from their creation until their pod runs, and again from the end of their machine.
+//!
+//! ```text
+//!   "" ─▶ Pending ── pod made ──▶ Scheduling ── pod runs ──▶ Scheduled ──▶ Running      (node agent)
+//!            │                        │                          │            │
+//!            └ deleted                └ pod ended, or went       └────────────┴ pod gone, node dead
+//!                 ▼                        ▼                                  ▼
+//!              Failed ◀───────────────── Failed ◀────────────────────────── Failed
+//! ```
+//!
+//! A final instance that is being deleted goes once its pods have gone. Where a pod runs at once, the phases up to
+//! `Scheduled` are written together.
+
+mod claims;
+mod pods;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::Phase;
+use api::{Vmi, condition, labels};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::actions::Action;
+use super::change::{self, add_finalizer, is_deleted, remove_finalizers};
+use super::configuration::Config;
+use super::events::Event;
+use super::key::{Key, Kind};
+use super::pod::{self, Claims};
+use claims::Waiting;
+pub(crate) use claims::names as claim_names;
+pub(crate) use pods::PodView;
+
+/// How long a new pod may take to run before its instance is said to be scheduling: most take less, and one write
+/// then does for three.
+const AT_ONCE: Duration = Duration::from_millis(700);
+/// How long the node agent has to tell how a machine ended whose pod has gone.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// Why an instance failed whose pod the controller lost; `status.reason`.
+pub(crate) mod reason {
+    /// The pod went while the machine should have run.
+    pub(crate) const POD_GONE: &str = "PodGone";
+    /// The pod ended before the node agent took over.
+    pub(crate) const POD_ENDED: &str = "PodEnded";
+}
+
+/// What is known of an instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed<'a> {
+    /// The instance as the API server has it.
+    pub(crate) raw: &'a Value,
+    /// The instance.
+    pub(crate) vmi: &'a Vmi,
+    /// Its pods.
+    pub(crate) pods: &'a [Arc<Value>],
+    /// Claims of its namespace that it names.
+    pub(crate) claims: &'a Claims,
+    /// Whether its node gives no signs of life.
+    pub(crate) node_is_dead: bool,
+    /// What the controller remembers of it.
+    pub(crate) past: &'a Past,
+}
+
+/// What the controller remembers of an instance; nothing is lost with it but some patience.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Why its pod could not be made.
+    pub(crate) trouble: Option<String>,
+    /// Since when it has no pod although it should.
+    pub(crate) podless_since: Option<Timestamp>,
+}
+
+/// Decides what is to be done for an instance.
+pub(crate) fn plan(now: Timestamp, observed: &Observed<'_>, config: &Config) -> Vec<Action> {
+    let Some(key) = Key::of(Kind::Instance, observed.raw) else {
+        return Vec::new();
+    };
+    let pods: Vec<PodView<'_>> = observed.pods.iter().map(|pod| PodView(pod)).collect();
+    let case = Case {
+        now,
+        key,
+        observed,
+        config,
+        current: pods::current(&pods),
+        pods,
+    };
+    let phase = observed.vmi.status.phase;
+    if phase.is_final() {
+        return case.ended();
+    }
+    if is_deleted(observed.raw) {
+        return case.deleted();
+    }
+    match phase {
+        Phase::Unset | Phase::Pending | Phase::Scheduling => case.before_hand_over(),
+        Phase::Scheduled | Phase::Running => case.handed_over(),
+        _ => Vec::new(),
+    }
+}
+
+/// One decision.
+struct Case<'a> {
+    now: Timestamp,
+    key: Key,
+    observed: &'a Observed<'a>,
+    config: &'a Config,
+    pods: Vec<PodView<'a>>,
+    /// The pod that runs, or is to run, the machine.
+    current: Option<PodView<'a>>,
+}
+
+impl Case<'_> {
+    fn uid(&self) -> &str {
+        &self.observed.vmi.metadata.uid
+    }
+
+    fn phase(&self) -> Phase {
+        self.observed.vmi.status.phase
+    }
+
+    /// The machine's life is over: nothing is left to do until somebody deletes the instance.
+    fn ended(&self) -> Vec<Action> {
+        if !is_deleted(self.observed.raw) {
+            return Vec::new();
+        }
+        let mut actions = self.delete_pods();
+        if self.pods.is_empty() {
+            actions.extend(self.write(|next| release(next)));
+        }
+        actions
+    }
+
+    fn deleted(&self) -> Vec<Action> {
+        let mut actions = self.delete_pods();
+        let is_handed_over = matches!(self.phase(), Phase::Scheduled | Phase::Running);
+        if !self.pods.is_empty() {
+            actions.extend(self.write(|next| self.mirror(next)));
+        } else if is_handed_over && !self.has_had_last_word() {
+            actions.push(Action::LookAgain(self.last_word_at()));
+        } else {
+            actions.extend(self.write(|next| {
+                status::enter(next, Phase::Failed, self.now);
+                release(next);
+            }));
+        }
+        actions
+    }
+
+    fn delete_pods(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for pod in &self.pods {
+            if let Some(delete) = Action::delete(Kind::Pod, pod.0) {
+                let text = format!("Deleted virtual machine pod {}", pod.name());
+                actions.push(delete);
+                actions.push(self.tell("SuccessfulDelete", text));
+            }
+        }
+        actions
+    }
+
+    fn tell(&self, reason: &'static str, text: String) -> Action {
+        Action::Tell(Event::normal(&self.key, self.uid(), reason, text))
+    }
+
+    fn warn(&self, reason: &'static str, text: String) -> Action {
+        Action::Tell(Event::warning(&self.key, self.uid(), reason, text))
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Value)) -> Option<Action> {
+        let mut next = self.observed.raw.clone();
+        change(&mut next);
+        Action::change(&self.key, None, self.observed.raw, &next)
+    }
+
+    fn before_hand_over(&self) -> Vec<Action> {
+        let Some(pod) = &self.current else {
+            return match self.phase() {
+                Phase::Scheduling => self.fail(reason::POD_GONE),
+                _ => self.without_pod(),
+            };
+        };
+        if pod.is_ended() || pod.is_going() {
+            return self.fail(reason::POD_ENDED);
+        }
+        if pod.runs() {
+            return self.hand_over(pod);
+        }
+        let decided_at = pod.created_at().map(|at| at + AT_ONCE);
+        if self.phase() != Phase::Scheduling
+            && let Some(at) = decided_at.filter(|at| *at > self.now)
+            && pod.trouble().is_none()
+        {
+            return vec![Action::LookAgain(at)];
+        }
+        let mut actions: Vec<Action> = Vec::new();
+        actions.extend(self.write(|next| {
+            self.prepare(next);
+            status::enter(next, Phase::Scheduling, self.now);
+            self.mirror(next);
+        }));
+        actions
+    }
+
+    fn without_pod(&self) -> Vec<Action> {
+        let vmi = self.observed.vmi;
+        if let Some(waiting) = claims::waiting(vmi, self.observed.claims) {
+            return self.wait(&waiting);
+        }
+        let mut actions: Vec<Action> = Vec::new();
+        if let Some(trouble) = &self.observed.past.trouble {
+            actions.extend(self.write(|next| {
+                self.prepare(next);
+                status::not_synchronized(next, "FailedCreate", trouble, self.now);
+            }));
+        }
+        let name = pod::name(vmi);
+        actions.push(self.create_pod());
+        let text = format!("Created virtual machine pod {name}");
+        actions.push(self.tell("SuccessfulCreate", text));
+        actions
+    }
+
+    fn create_pod(&self) -> Action {
+        let vmi = api::default_vmi(self.observed.vmi);
+        let pod = pod::render(&vmi, self.observed.raw, self.observed.claims, self.config);
+        Action::Create {
+            key: self.key.sibling(Kind::Pod, &pod::name(&vmi)),
+            object: pod,
+        }
+    }
+
+    fn wait(&self, waiting: &Waiting) -> Vec<Action> {
+        let mut actions: Vec<Action> = Vec::new();
+        actions.extend(self.write(|next| {
+            self.prepare(next);
+            status::waiting(next, waiting, self.now);
+        }));
+        if !actions.is_empty() && waiting.is_missing() {
+            actions.push(self.warn(waiting.reason(), waiting.to_string()));
+        }
+        actions
+    }
+
+    fn hand_over(&self, pod: &PodView<'_>) -> Vec<Action> {
+        let vmi = api::default_vmi(self.observed.vmi);
+        let write = self.write(|next| {
+            self.prepare(next);
+            if self.phase() != Phase::Scheduling {
+                status::enter(
+                    next,
+                    Phase::Scheduling,
+                    pod.created_at().unwrap_or(self.now),
+                );
+            }
+            status::hand_over(next, &vmi, pod, self.observed.claims, self.config, self.now);
+            self.mirror(next);
+        });
+        write.into_iter().collect()
+    }
+
+    /// What an instance has from the mutating webhook, where there is one.
+    fn prepare(&self, next: &mut Value) {
+        if self.phase() == Phase::Unset {
+            let made = &self.observed.vmi.metadata.creation_timestamp;
+            let made = made.as_deref().and_then(super::time::parse);
+            status::enter(next, Phase::Pending, made.unwrap_or(self.now));
+            if self.observed.vmi.status.runtime_user.is_none() {
+                change::set(next, &["status", "runtimeUser"], 107);
+            }
+        }
+        add_finalizer(next, labels::VMI_FINALIZER);
+    }
+
+    fn fail(&self, why: &str) -> Vec<Action> {
+        let write = self.write(|next| {
+            self.prepare(next);
+            status::enter(next, Phase::Failed, self.now);
+            change::set(next, &["status", "reason"], why);
+            self.mirror(next);
+        });
+        write.into_iter().collect()
+    }
+
+    fn handed_over(&self) -> Vec<Action> {
+        if self.observed.node_is_dead && self.current.is_none() {
+            return self.fail(condition::reason::NODE_UNRESPONSIVE);
+        }
+        let Some(pod) = &self.current else {
+            if self.has_had_last_word() {
+                return self.fail(reason::POD_GONE);
+            }
+            return vec![Action::LookAgain(self.last_word_at())];
+        };
+        if pod.is_ended() && self.observed.node_is_dead {
+            return self.fail(condition::reason::NODE_UNRESPONSIVE);
+        }
+        let mut actions: Vec<Action> = Vec::new();
+        actions.extend(self.unpause_gate(pod));
+        actions.extend(self.write(|next| self.mirror(next)));
+        actions
+    }
+
+    fn last_word_at(&self) -> Timestamp {
+        self.observed.past.podless_since.unwrap_or(self.now) + LAST_WORD
+    }
+
+    fn has_had_last_word(&self) -> bool {
+        self.last_word_at() <= self.now
+    }
+
+    /// The readiness gate of the pod says whether the guest runs unpaused. It is written once the guest runs: a pod
+    /// isn't ready before.
+    fn unpause_gate(&self, pod: &PodView<'_>) -> Option<Action> {
+        if self.phase() != Phase::Running || pod.is_ended() || pod.is_going() {
+            return None;
+        }
+        let is_paused = self.observed.vmi.status.is_true(condition::kind::PAUSED);
+        let next = pod.with_gate(!is_paused, self.now)?;
+        let key = Key::of(Kind::Pod, pod.0)?;
+        Action::change(&key, Some("status"), pod.0, &next)
+    }
+
+    /// What the instance's status says of its pods.
+    fn mirror(&self, next: &mut Value) {
+        status::mirror(next, self.current.as_ref(), &self.pods, self.now);
+    }
+}
+
+/// Lets a final instance go.
+fn release(next: &mut Value) {
+    remove_finalizers(next, &[labels::VMI_FINALIZER, labels::VMI_FINALIZER_OLD]);
+}
