@@ -1,7 +1,6 @@
 //! `spec.domain.devices`: disks, interfaces and what else is plugged in.
 
-use serde_json::Value;
-
+use crate::domain::FeatureState;
 use crate::object::{Presence, object};
 
 object! {
@@ -13,8 +12,8 @@ object! {
         pub disable_hotplug: Option<bool>,
         /// Disks.
         pub disks: Vec<Disk>,
-        /// Watchdog (untyped).
-        pub watchdog: Option<Value>,
+        /// Watchdog.
+        pub watchdog: Option<Watchdog>,
         /// Network interfaces.
         pub interfaces: Vec<Interface>,
         /// Input devices.
@@ -43,22 +42,61 @@ object! {
         /// Graphics processors of the host.
         #[serde(rename = "gpus")]
         pub gpus: Vec<Gpu>,
-        /// Host metrics for the guest (untyped).
-        pub downward_metrics: Option<Value>,
+        /// Host metrics for the guest, over a serial port.
+        pub downward_metrics: Option<Presence>,
         /// Devices that report a guest's panic.
         pub panic_devices: Vec<PanicDevice>,
         /// Shared file systems.
         pub filesystems: Vec<Filesystem>,
         /// Devices of the host.
         pub host_devices: Vec<HostDevice>,
-        /// USB redirection from a client (untyped).
-        pub client_passthrough: Option<Value>,
-        /// Sound (untyped).
-        pub sound: Option<Value>,
-        /// Trusted platform module (untyped).
-        pub tpm: Option<Value>,
-        /// Display adapter (untyped).
-        pub video: Option<Value>,
+        /// USB redirection from a client.
+        pub client_passthrough: Option<Presence>,
+        /// Sound.
+        pub sound: Option<Sound>,
+        /// Trusted platform module.
+        pub tpm: Option<Tpm>,
+        /// Display adapter.
+        pub video: Option<Video>,
+    }
+
+    /// A watchdog; one of its devices is set.
+    pub struct Watchdog {
+        /// Name.
+        pub name: String,
+        /// Intel's 6300ESB.
+        pub i6300esb: Option<WatchdogDevice>,
+        /// IBM Z's.
+        pub diag288: Option<WatchdogDevice>,
+    }
+
+    /// What a watchdog does.
+    pub struct WatchdogDevice {
+        /// `reset` (default), `poweroff` or `shutdown`.
+        pub action: String,
+    }
+
+    /// Sound.
+    pub struct Sound {
+        /// Name.
+        pub name: String,
+        /// `ich9` (default) or `ac97`.
+        pub model: String,
+    }
+
+    /// A trusted platform module.
+    pub struct Tpm {
+        /// Whether it is there; `true` when unset.
+        pub enabled: Option<bool>,
+        /// Whether its state outlives the instance.
+        pub persistent: Option<bool>,
+    }
+
+    /// A display adapter.
+    pub struct Video {
+        /// `virtio`, `vga`, `bochs` or another model.
+        #[serde(rename = "type")]
+        pub video_type: String,
     }
 
     /// A disk; at most one of `disk`, `lun` and `cdrom` is set.
@@ -154,20 +192,20 @@ object! {
         pub name: String,
         /// `virtio` (default) or an emulated card.
         pub model: String,
-        /// A binding plugin (untyped).
-        pub binding: Option<Value>,
+        /// A binding plugin.
+        pub binding: Option<PluginBinding>,
         /// Ports open to the pod network.
         pub ports: Vec<Port>,
-        /// Port ranges open to the pod network (untyped).
-        pub port_ranges: Vec<Value>,
+        /// Port ranges open to the pod network.
+        pub port_ranges: Vec<PortRange>,
         /// MAC address.
         pub mac_address: String,
         /// Place in the firmware's boot order, from 1.
         pub boot_order: Option<u32>,
         /// PCI address.
         pub pci_address: String,
-        /// What DHCP hands out (untyped).
-        pub dhcp_options: Option<Value>,
+        /// What DHCP hands out.
+        pub dhcp_options: Option<DhcpOptions>,
         /// Name in the metadata of cloud-init.
         pub tag: String,
         /// Number in the guest's interface name.
@@ -188,6 +226,42 @@ object! {
         pub passt: Option<Presence>,
         /// passt.
         pub passt_binding: Option<Presence>,
+    }
+
+    /// A binding that comes from outside.
+    pub struct PluginBinding {
+        /// Its name in the cluster's configuration.
+        pub name: String,
+    }
+
+    /// What DHCP hands out.
+    pub struct DhcpOptions {
+        /// Boot file (option 67).
+        pub boot_file_name: String,
+        /// TFTP server (option 66).
+        pub tftp_server_name: String,
+        /// Time servers, IPv4 (option 42).
+        pub ntp_servers: Vec<String>,
+        /// Options for private use.
+        pub private_options: Vec<DhcpPrivateOption>,
+    }
+
+    /// A DHCP option for private use.
+    pub struct DhcpPrivateOption {
+        /// Its number, from 224 to 254.
+        pub option: Option<i32>,
+        /// Its value.
+        pub value: String,
+    }
+
+    /// Ports open to the pod network.
+    pub struct PortRange {
+        /// `TCP` or `UDP`.
+        pub protocol: String,
+        /// The first.
+        pub start: Option<i32>,
+        /// The last.
+        pub end: Option<i32>,
     }
 
     /// A port open to the pod network.
@@ -217,15 +291,30 @@ object! {
         pub name: String,
         /// Resource name of the device plugin.
         pub device_name: String,
-        /// Display options (untyped).
+        /// Options of its display.
         #[serde(rename = "virtualGPUOptions")]
-        pub virtual_gpu_options: Option<Value>,
+        pub virtual_gpu_options: Option<GpuOptions>,
         /// Name in the metadata of cloud-init.
         pub tag: String,
         /// Claim of dynamic resource allocation.
         pub claim_name: String,
         /// Request in the claim.
         pub request_name: String,
+    }
+
+    /// Options of a graphics processor.
+    pub struct GpuOptions {
+        /// Its display.
+        pub display: Option<GpuDisplay>,
+    }
+
+    /// The display of a graphics processor.
+    pub struct GpuDisplay {
+        /// Whether it is on; `true` when unset.
+        pub enabled: Option<bool>,
+        /// A frame buffer for the time before the guest's driver.
+        #[serde(rename = "ramFB")]
+        pub ram_fb: Option<FeatureState>,
     }
 
     /// A device of the host.

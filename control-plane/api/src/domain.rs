@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
+use crate::clock::Clock;
 use crate::devices::Devices;
-use crate::object::object;
+use crate::hyperv::HyperV;
+use crate::launch_security::LaunchSecurity;
+use crate::object::{Presence, object};
 use crate::quantity::Quantity;
 
 object! {
@@ -21,20 +22,20 @@ object! {
         pub machine: Option<Machine>,
         /// Firmware, kernel and identity.
         pub firmware: Option<Firmware>,
-        /// Clock and timers (untyped).
-        pub clock: Option<Value>,
+        /// Clock and timers.
+        pub clock: Option<Clock>,
         /// Optional features.
         pub features: Option<Features>,
         /// Devices.
         pub devices: Devices,
         /// How disks share I/O threads.
         pub io_threads_policy: Option<String>,
-        /// I/O threads (untyped).
-        pub io_threads: Option<Value>,
+        /// Threads that disks share where the policy asks for a pool.
+        pub io_threads: Option<DiskIoThreads>,
         /// Chassis strings.
         pub chassis: Option<Chassis>,
-        /// Confidential computing (untyped).
-        pub launch_security: Option<Value>,
+        /// Confidential computing.
+        pub launch_security: Option<LaunchSecurity>,
         /// What a reboot does.
         pub reboot_policy: Option<String>,
     }
@@ -65,12 +66,30 @@ object! {
         pub features: Vec<CpuFeature>,
         /// Whether each processor has a host CPU of its own.
         pub dedicated_cpu_placement: Option<bool>,
-        /// NUMA topology (untyped).
-        pub numa: Option<Value>,
+        /// NUMA topology.
+        pub numa: Option<Numa>,
         /// Whether emulation has a host CPU of its own.
         pub isolate_emulator_thread: Option<bool>,
-        /// Real-time scheduling (untyped).
-        pub realtime: Option<Value>,
+        /// Real-time scheduling.
+        pub realtime: Option<Realtime>,
+    }
+
+    /// NUMA topology.
+    pub struct Numa {
+        /// Whether the guest's topology follows the host processors that it got.
+        pub guest_mapping_passthrough: Option<Presence>,
+    }
+
+    /// Real-time scheduling.
+    pub struct Realtime {
+        /// Which processors, `0-3,^1`; all of them when empty.
+        pub mask: String,
+    }
+
+    /// Threads that disks share.
+    pub struct DiskIoThreads {
+        /// How many there are with the policy `supplementalPool`.
+        pub supplemental_pool_thread_count: Option<u32>,
     }
 
     /// A CPU feature.
@@ -89,8 +108,16 @@ object! {
         pub guest: Option<Quantity>,
         /// Size that can be plugged while the machine runs.
         pub max_guest: Option<Quantity>,
-        /// Memory set aside for the overhead (untyped).
-        pub reserved_overhead: Option<Value>,
+        /// Memory set aside beside the guest's.
+        pub reserved_overhead: Option<ReservedOverhead>,
+    }
+
+    /// Memory of the pod beside the guest's that the machine asks for.
+    pub struct ReservedOverhead {
+        /// Bytes on top of the computed overhead.
+        pub added_overhead: Option<Quantity>,
+        /// Whether memory must be locked: `Required` or `NotRequired`.
+        pub mem_lock: Option<String>,
     }
 
     /// Huge pages.
@@ -116,8 +143,16 @@ object! {
         pub serial: String,
         /// A kernel that is started without firmware.
         pub kernel_boot: Option<KernelBoot>,
-        /// ACPI tables from secrets (untyped).
-        pub acpi: Option<Value>,
+        /// ACPI tables from secrets.
+        pub acpi: Option<AcpiTables>,
+    }
+
+    /// ACPI tables, by the volumes of the secrets that hold them.
+    pub struct AcpiTables {
+        /// Volume with the SLIC table.
+        pub slic_name_ref: String,
+        /// Volume with the MSDM table.
+        pub msdm_name_ref: String,
     }
 
     /// Which firmware starts the machine.
@@ -170,16 +205,22 @@ object! {
         pub acpi: Option<FeatureState>,
         /// Local APIC.
         pub apic: Option<ApicFeature>,
-        /// All Hyper-V enlightenments of the host (untyped).
-        pub hyperv_passthrough: Option<Value>,
-        /// Hyper-V enlightenments (untyped).
-        pub hyperv: Option<Value>,
+        /// All Hyper-V enlightenments of the host.
+        pub hyperv_passthrough: Option<HyperVPassthrough>,
+        /// Hyper-V enlightenments.
+        pub hyperv: Option<HyperV>,
         /// System management mode.
         pub smm: Option<FeatureState>,
         /// How KVM shows itself.
         pub kvm: Option<KvmFeature>,
         /// Paravirtual spin locks.
         pub pvspinlock: Option<FeatureState>,
+    }
+
+    /// All Hyper-V enlightenments of the host.
+    pub struct HyperVPassthrough {
+        /// Whether they are on.
+        pub enabled: Option<bool>,
     }
 
     /// A feature that is on unless switched off.

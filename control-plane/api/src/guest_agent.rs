@@ -141,6 +141,7 @@ object! {
 
 /// File systems inside [`GuestAgentInfo`]; the list is written even when it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct FilesystemInfo {
     /// Mounted file systems.

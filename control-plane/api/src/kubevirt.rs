@@ -1,16 +1,18 @@
 //! `KubeVirt`: how the cluster's machines are run. Parts that nobody of ours reads stay untyped.
 
-use serde_json::Value;
-
 use crate::condition::Condition;
 use crate::metadata::{LocalObjectReference, ObjectMeta};
 use crate::object::object;
 
 mod configuration;
 mod host_devices;
+mod installation;
+mod tuning;
 
 pub use configuration::*;
 pub use host_devices::*;
+pub use installation::*;
+pub use tuning::*;
 
 /// Kind of [`KubeVirt`].
 pub const KUBEVIRT_KIND: &str = "KubeVirt";
@@ -46,12 +48,12 @@ object! {
         pub service_monitor_namespace: String,
         /// Service account of Prometheus.
         pub monitor_account: String,
-        /// How running machines are brought to a new version (untyped).
-        pub workload_update_strategy: Option<Value>,
+        /// How running machines are brought to a new version.
+        pub workload_update_strategy: WorkloadUpdateStrategy,
         /// What happens to machines when the installation goes.
         pub uninstall_strategy: String,
-        /// How long certificates live (untyped).
-        pub certificate_rotate_strategy: Option<Value>,
+        /// How long certificates live.
+        pub certificate_rotate_strategy: CertificateRotateStrategy,
         /// Version label of the product around it.
         pub product_version: String,
         /// Name label of the product around it.
@@ -62,12 +64,12 @@ object! {
         pub synchronization_port: String,
         /// How machines are run.
         pub configuration: Configuration,
-        /// Placement of the control plane (untyped).
-        pub infra: Option<Value>,
-        /// Placement of the node agents (untyped).
-        pub workloads: Option<Value>,
-        /// Changes to the installed objects (untyped).
-        pub customize_components: Option<Value>,
+        /// Placement of the control plane.
+        pub infra: Option<ComponentPlacement>,
+        /// Placement of the node agents.
+        pub workloads: Option<ComponentPlacement>,
+        /// Changes to the installed objects.
+        pub customize_components: CustomizeComponents,
     }
 
     /// What the installation is.
@@ -102,8 +104,8 @@ object! {
         pub observed_generation: Option<i64>,
         /// Architecture of machines that name none.
         pub default_architecture: String,
-        /// Installed objects (untyped).
-        pub generations: Vec<Value>,
+        /// Installed objects.
+        pub generations: Vec<InstalledGeneration>,
         /// Addresses for migrations between clusters.
         pub synchronization_addresses: Vec<String>,
     }

@@ -6,8 +6,12 @@
 
 pub mod access_credentials;
 pub mod base64;
+pub mod clock;
 pub mod components;
 pub mod condition;
+#[cfg(feature = "schema")]
+pub mod crd;
+pub mod data_volume;
 pub mod defaulting;
 pub mod devices;
 pub mod domain;
@@ -15,16 +19,21 @@ pub mod duration;
 pub mod events;
 pub mod field;
 pub mod guest_agent;
+pub mod hyperv;
 pub mod kubevirt;
 pub mod labels;
+pub mod launch_security;
 pub mod manifest;
 pub mod metadata;
 pub mod migration;
 pub mod networks;
 pub mod object;
+pub mod options;
 pub mod paths;
+pub mod preset;
 pub mod probes;
 pub mod quantity;
+pub mod replica_set;
 pub mod selector;
 pub mod status;
 pub mod validate;
@@ -33,7 +42,11 @@ pub mod vmi;
 pub mod volumes;
 
 pub use defaulting::default_vmi;
-pub use field::{FieldError, FieldPath};
+pub use field::{FieldError, FieldPath, Reason};
+pub use migration::Migration;
+pub use preset::Preset;
 pub use quantity::Quantity;
+pub use replica_set::ReplicaSet;
 pub use validate::validate_vmi;
+pub use vm::VirtualMachine;
 pub use vmi::Vmi;

@@ -33,12 +33,28 @@ object! {
         pub annotations: BTreeMap<String, String>,
         /// Who must act before the object goes.
         pub finalizers: Vec<String>,
-        /// Owners (untyped).
-        pub owner_references: Vec<Value>,
+        /// Owners, without which the object goes.
+        pub owner_references: Vec<OwnerReference>,
         /// Field ownership of server-side apply (untyped).
         pub managed_fields: Vec<Value>,
         /// Address of the object, no longer set by API servers.
         pub self_link: String,
+    }
+
+    /// An owner of an object.
+    pub struct OwnerReference {
+        /// Group and version.
+        pub api_version: String,
+        /// Kind.
+        pub kind: String,
+        /// Name.
+        pub name: String,
+        /// Identity.
+        pub uid: String,
+        /// Whether it is the one that looks after the object.
+        pub controller: Option<bool>,
+        /// Whether it waits for the object's end before it goes itself.
+        pub block_owner_deletion: Option<bool>,
     }
 
     /// A reference to an object of the same namespace by name.
@@ -49,6 +65,18 @@ object! {
 }
 
 impl ObjectMeta {
+    /// Returns the owner that looks after the object.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references
+            .iter()
+            .find(|owner| owner.controller == Some(true))
+    }
+
+    /// Whether deletion was asked for.
+    pub fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
     /// Returns the namespace, `default` when none is given.
     pub fn namespace_or_default(&self) -> &str {
         if self.namespace.is_empty() {

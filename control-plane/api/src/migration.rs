@@ -1,13 +1,110 @@
-//! Live migration as it shows in an instance's status, and its settings.
+//! `VirtualMachineInstanceMigration`: the wish to move an instance to another node; live migration as it
+//! shows in an instance's status; and its settings.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::condition::Condition;
+use crate::metadata::ObjectMeta;
 use crate::object::object;
 use crate::quantity::Quantity;
 
+mod phase;
+
+pub use phase::MigrationPhase;
+
+/// Kind of [`Migration`].
+pub const MIGRATION_KIND: &str = "VirtualMachineInstanceMigration";
+
+/// Priorities of migrations.
+pub mod priority {
+    /// Of the drain of a node.
+    pub const SYSTEM_CRITICAL: &str = "system-critical";
+    /// Of a user's wish.
+    pub const USER_TRIGGERED: &str = "user-triggered";
+    /// Of updates and rebalancing.
+    pub const SYSTEM_MAINTENANCE: &str = "system-maintenance";
+    /// All of them.
+    pub const ALL: [&str; 3] = [SYSTEM_CRITICAL, USER_TRIGGERED, SYSTEM_MAINTENANCE];
+}
+
+/// Kinds and reasons of conditions of a migration.
+pub mod condition {
+    /// Somebody asked to give it up.
+    pub const ABORT_REQUESTED: &str = "migrationAbortRequested";
+    /// The namespace's quota has no room for the target's pod.
+    pub const REJECTED_BY_RESOURCE_QUOTA: &str = "migrationRejectedByResourceQuota";
+}
+
 object! {
+    /// The wish to move an instance to another node.
+    pub struct Migration {
+        /// Group and version, `kubevirt.io/v1`.
+        pub api_version: String,
+        /// `VirtualMachineInstanceMigration`.
+        pub kind: String,
+        /// Name, labels, identity.
+        pub metadata: ObjectMeta,
+        /// What is wanted.
+        pub spec: MigrationSpec,
+        /// What is.
+        pub status: MigrationStatus,
+    }
+
+    /// What is wanted of a migration.
+    pub struct MigrationSpec {
+        /// Name of the instance.
+        pub vmi_name: String,
+        /// Labels that the new node must have beside those that the instance asks for.
+        pub added_node_selector: BTreeMap<String, String>,
+        /// Where the instance goes to, in another cluster or namespace.
+        pub send_to: Option<MigrationDestination>,
+        /// What comes in from another cluster or namespace.
+        pub receive: Option<MigrationOrigin>,
+        /// `system-critical`, `user-triggered` or `system-maintenance`.
+        pub priority: Option<String>,
+    }
+
+    /// Where an instance goes to.
+    pub struct MigrationDestination {
+        /// Name of the migration, the same on both sides.
+        #[serde(rename = "migrationID")]
+        pub migration_id: String,
+        /// Address of the other side.
+        #[serde(rename = "connectURL")]
+        pub connect_url: String,
+    }
+
+    /// What comes in.
+    pub struct MigrationOrigin {
+        /// Name of the migration, the same on both sides.
+        #[serde(rename = "migrationID")]
+        pub migration_id: String,
+    }
+
+    /// What a migration is.
+    pub struct MigrationStatus {
+        /// How far it is.
+        pub phase: MigrationPhase,
+        /// Statements about it.
+        pub conditions: Vec<Condition>,
+        /// When each phase began.
+        pub phase_transition_timestamps: Vec<MigrationPhaseTransition>,
+        /// How it went.
+        pub migration_state: Option<MigrationState>,
+        /// Addresses for migrations between clusters.
+        pub synchronization_addresses: Vec<String>,
+    }
+
+    /// When a phase of a migration began.
+    pub struct MigrationPhaseTransition {
+        /// The phase.
+        pub phase: MigrationPhase,
+        /// Its beginning (RFC 3339).
+        pub phase_transition_timestamp: Option<String>,
+    }
+
     /// The migration under way, or the last one.
     pub struct MigrationState {
         /// When it began (RFC 3339).

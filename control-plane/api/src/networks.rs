@@ -1,7 +1,5 @@
 //! `spec.networks`: what interfaces attach to.
 
-use serde_json::Value;
-
 use crate::object::object;
 
 object! {
@@ -13,8 +11,16 @@ object! {
         pub pod: Option<PodNetwork>,
         /// A network of the Multus meta plugin.
         pub multus: Option<MultusNetwork>,
-        /// A device of a dynamic resource claim (untyped).
-        pub resource_claim: Option<Value>,
+        /// A device of a dynamic resource claim.
+        pub resource_claim: Option<ClaimRequest>,
+    }
+
+    /// A request in a dynamic resource claim.
+    pub struct ClaimRequest {
+        /// Claim in `spec.resourceClaims`.
+        pub claim_name: String,
+        /// Request in the claim.
+        pub request_name: String,
     }
 
     /// The pod's own network.

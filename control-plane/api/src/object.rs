@@ -12,6 +12,7 @@ macro_rules! object {
     } )*) => { $(
         $(#[$attr])*
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name { $(
             $(#[$fattr])*

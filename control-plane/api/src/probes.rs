@@ -66,6 +66,7 @@ object! {
 
 /// A port by number, or by its name in the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum ProbePort {
     /// Its number.

@@ -15,6 +15,10 @@ const NANO: i128 = 1_000_000_000;
 /// More digits than any amount needs; bounds the arithmetic.
 const MAX_TEXT_LEN: usize = 40;
 
+/// What texts of quantities look like, as a regular expression for schemas.
+#[cfg(feature = "schema")]
+pub(crate) const PATTERN: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
 /// An amount: exact to a billionth, kept together with the text it came from.
 #[derive(Clone, Debug)]
 pub struct Quantity {
@@ -227,6 +231,18 @@ impl<'de> Deserialize<'de> for Quantity {
             }
         }
         deserializer.deserialize_any(Text)
+    }
+}
+
+/// The schema's name is enough: `crd` knows what a quantity looks like.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Quantity {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string"})
     }
 }
 

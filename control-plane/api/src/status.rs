@@ -69,8 +69,38 @@ object! {
         pub memory: Option<MemoryStatus>,
         /// Volumes under migration.
         pub migrated_volumes: Vec<MigratedVolume>,
-        /// Changed block tracking (untyped).
-        pub changed_block_tracking: Option<Value>,
+        /// Changed block tracking.
+        pub changed_block_tracking: Option<ChangedBlockTrackingStatus>,
+    }
+
+    /// Changed block tracking as it is.
+    pub struct ChangedBlockTrackingStatus {
+        /// `Undefined`, `Initializing`, `Enabled`, `Disabled` and the like.
+        pub state: String,
+        /// A backup that is being made.
+        pub backup_status: Option<BackupStatus>,
+    }
+
+    /// A backup that is being made, or the last one.
+    pub struct BackupStatus {
+        /// Its name.
+        pub backup_name: String,
+        /// When it began (RFC 3339).
+        pub start_timestamp: Option<String>,
+        /// When it ended (RFC 3339).
+        pub end_timestamp: Option<String>,
+        /// Whether it is over.
+        pub completed: Option<bool>,
+        /// Whether it failed.
+        pub failed: Option<bool>,
+        /// Why, for people.
+        pub backup_msg: Option<String>,
+        /// Checkpoint that it made.
+        pub checkpoint_name: Option<String>,
+        /// Whether file systems stood still.
+        pub quiesce_status: Option<String>,
+        /// What it holds (untyped).
+        pub volumes: Vec<Value>,
     }
 
     /// When a phase began.
@@ -221,6 +251,7 @@ object! {
 ///
 /// `name` and `target` are always written: the schema of the API server demands them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeStatus {
     /// Name of the volume.
@@ -313,6 +344,7 @@ pub mod volume_reason {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Just made.
     #[default]

@@ -11,7 +11,7 @@ use crate::networks::Network;
 use crate::object::object;
 use crate::probes::Probe;
 use crate::status::VmiStatus;
-use crate::volumes::Volume;
+use crate::volumes::{UtilityVolume, Volume};
 
 /// Seconds between the power button and the pulled plug when the specification says nothing.
 pub const DEFAULT_TERMINATION_GRACE_PERIOD_SECONDS: u64 = 30;
@@ -39,15 +39,27 @@ object! {
         pub domain: DomainSpec,
         /// Labels that the node must have.
         pub node_selector: BTreeMap<String, String>,
-        /// Pod affinity (untyped).
+        /// Pod affinity (untyped, `v1.Affinity`).
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
+        )]
         pub affinity: Option<Value>,
         /// Scheduler of the pod.
         pub scheduler_name: String,
         /// Service account of the pod.
         pub service_account_name: String,
-        /// Taints that the pod bears (untyped).
+        /// Taints that the pod bears (untyped, `v1.Toleration`).
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Vec<k8s_openapi::api::core::v1::Toleration>")
+        )]
         pub tolerations: Vec<Value>,
-        /// Spread over topology domains (untyped).
+        /// Spread over topology domains (untyped, `v1.TopologySpreadConstraint`).
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Vec<k8s_openapi::api::core::v1::TopologySpreadConstraint>")
+        )]
         pub topology_spread_constraints: Vec<Value>,
         /// What an eviction does.
         pub eviction_strategy: Option<String>,
@@ -69,16 +81,30 @@ object! {
         pub networks: Vec<Network>,
         /// Pod DNS policy.
         pub dns_policy: Option<String>,
-        /// Pod DNS settings (untyped).
+        /// Pod DNS settings (untyped, `v1.PodDNSConfig`).
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Option<k8s_openapi::api::core::v1::PodDNSConfig>")
+        )]
         pub dns_config: Option<Value>,
         /// Keys and passwords given to the guest.
         pub access_credentials: Vec<AccessCredential>,
         /// CPU architecture.
         pub architecture: String,
-        /// Dynamic resource claims (untyped).
-        pub resource_claims: Vec<Value>,
-        /// Volumes that are no disks (untyped).
-        pub utility_volumes: Vec<Value>,
+        /// Dynamic resource claims.
+        pub resource_claims: Vec<ResourceClaim>,
+        /// Volumes that are no disks.
+        pub utility_volumes: Vec<UtilityVolume>,
+    }
+
+    /// A dynamic resource claim of the pod; one of its sources is set.
+    pub struct ResourceClaim {
+        /// Name by which devices refer to it.
+        pub name: String,
+        /// A claim that is there.
+        pub resource_claim_name: Option<String>,
+        /// A template of which a claim is made.
+        pub resource_claim_template_name: Option<String>,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::metadata::LocalObjectReference;
-use crate::object::object;
+use crate::object::{Presence, object};
 use crate::quantity::Quantity;
 
 object! {
@@ -33,17 +33,50 @@ object! {
         pub config_map: Option<ConfigMapSource>,
         /// A secret as a read-only disk.
         pub secret: Option<SecretSource>,
-        /// Pod fields as a read-only disk (untyped).
+        /// Pod fields as a read-only disk.
         #[serde(rename = "downwardAPI")]
-        pub downward_api: Option<Value>,
+        pub downward_api: Option<DownwardApiSource>,
         /// A service account token as a read-only disk.
         pub service_account: Option<ServiceAccountSource>,
-        /// Host metrics for the guest (untyped).
-        pub downward_metrics: Option<Value>,
-        /// A claim that takes memory dumps (untyped).
-        pub memory_dump: Option<Value>,
-        /// A folder of the pod (untyped).
-        pub container_path: Option<Value>,
+        /// Host metrics for the guest, as a read-only disk.
+        pub downward_metrics: Option<Presence>,
+        /// A claim that takes memory dumps.
+        pub memory_dump: Option<PersistentVolumeClaimSource>,
+        /// A folder of the launcher's container.
+        pub container_path: Option<ContainerPathSource>,
+    }
+
+    /// Pod fields as a disk.
+    pub struct DownwardApiSource {
+        /// The files (untyped, `v1.DownwardAPIVolumeFile`).
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Vec<k8s_openapi::api::core::v1::DownwardAPIVolumeFile>")
+        )]
+        pub fields: Vec<Value>,
+        /// Label of the file system; `cfgdata` when empty.
+        pub volume_label: String,
+    }
+
+    /// A folder of the launcher's container.
+    pub struct ContainerPathSource {
+        /// Absolute path.
+        pub path: String,
+        /// Whether the guest may only read; `true` when unset.
+        pub read_only: Option<bool>,
+    }
+
+    /// A volume that the launcher sees and the machine has no disk of.
+    pub struct UtilityVolume {
+        /// Name.
+        pub name: String,
+        /// Name of the claim.
+        pub claim_name: String,
+        /// Whether it is mounted read-only.
+        pub read_only: Option<bool>,
+        /// What it is for, `Backup` or `MemoryDump`.
+        #[serde(rename = "type")]
+        pub volume_type: Option<String>,
     }
 
     /// A file on the node.

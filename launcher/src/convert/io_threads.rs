@@ -54,8 +54,9 @@ fn is_dedicated(disk: &Disk) -> bool {
 
 fn pool_size(domain: &DomainSpec) -> u32 {
     let threads = domain.io_threads.as_ref();
-    let count = threads.and_then(|threads| threads.get("supplementalPoolThreadCount")?.as_u64());
-    u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX)
+    threads
+        .and_then(|threads| threads.supplemental_pool_thread_count)
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

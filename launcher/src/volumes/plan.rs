@@ -313,8 +313,7 @@ impl Planner<'_> {
             let files = of(ObjectKind::Secret, object, label, source.optional);
             (files, "secretName")
         } else if let Some(source) = &volume.downward_api {
-            let given = source.get("volumeLabel").and_then(|label| label.as_str());
-            let label = label(given.unwrap_or_default());
+            let label = label(&source.volume_label);
             let files = of(ObjectKind::DownwardApi, name, label, None);
             (files, "fields")
         } else if let Some(source) = &volume.service_account {

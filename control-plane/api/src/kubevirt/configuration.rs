@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::PermittedHostDevices;
+use super::{
+    ChangedBlockTrackingSelectors, ConfidentialCompute, DiskVerification,
+    InstancetypeConfiguration, LiveUpdateConfiguration, MediatedDevicesConfiguration,
+    PermittedHostDevices, SeccompConfiguration, SupportContainerResources, Switch,
+};
 use crate::domain::Resources;
 use crate::migration::MigrationConfiguration;
 use crate::object::{Presence, object};
@@ -57,16 +59,16 @@ object! {
         pub eviction_strategy: Option<String>,
         /// Factor on the memory of pods beside the guests', as text.
         pub additional_guest_memory_overhead_ratio: Option<String>,
-        /// Resources of helper containers (untyped).
-        pub support_container_resources: Vec<Value>,
+        /// Resources of helper containers.
+        pub support_container_resources: Vec<SupportContainerResources>,
         /// Versions of guest agents that are fit, as patterns (no longer used upstream).
         pub supported_guest_agent_versions: Vec<String>,
         /// Seconds between memory statistics of guests.
         pub mem_balloon_stats_period: Option<u32>,
         /// Devices of nodes that machines may have.
         pub permitted_host_devices: Option<PermittedHostDevices>,
-        /// Mediated devices to make (untyped).
-        pub mediated_devices_configuration: Option<Value>,
+        /// Mediated devices to make.
+        pub mediated_devices_configuration: Option<MediatedDevicesConfiguration>,
         /// Least CPU model of nodes (no longer used upstream).
         #[serde(rename = "minCPUModel")]
         pub min_cpu_model: String,
@@ -85,8 +87,8 @@ object! {
         pub handler_configuration: Option<ComponentConfiguration>,
         /// Which TLS is good enough.
         pub tls_configuration: Option<TlsConfiguration>,
-        /// System call filters of launchers (untyped).
-        pub seccomp_configuration: Option<Value>,
+        /// System call filters of launchers.
+        pub seccomp_configuration: Option<SeccompConfiguration>,
         /// Storage class of claims for TPM and firmware variables.
         pub vm_state_storage_class: String,
         /// What machines don't get.
@@ -96,24 +98,24 @@ object! {
         /// Namespaces whose launchers get a CPU limit.
         #[serde(rename = "autoCPULimitNamespaceLabelSelector")]
         pub auto_cpu_limit_namespace_label_selector: Option<LabelSelector>,
-        /// Bounds of what is plugged while machines run (untyped).
-        pub live_update_configuration: Option<Value>,
+        /// Bounds of what is plugged while machines run.
+        pub live_update_configuration: Option<LiveUpdateConfiguration>,
         /// How changes of virtual machines get to their instances.
         pub vm_rollout_strategy: Option<String>,
-        /// Whether common instance types are installed (untyped).
-        pub common_instancetypes_deployment: Option<Value>,
-        /// Whether templates are installed (untyped).
-        pub virt_template_deployment: Option<Value>,
-        /// How instance types are referred to (untyped).
-        pub instancetype: Option<Value>,
+        /// Whether common instance types are installed.
+        pub common_instancetypes_deployment: Option<Switch>,
+        /// Whether templates are installed.
+        pub virt_template_deployment: Option<Switch>,
+        /// How instance types are referred to.
+        pub instancetype: Option<InstancetypeConfiguration>,
         /// Hypervisors, the first of which is used.
         pub hypervisors: Vec<HypervisorConfiguration>,
-        /// Machines whose changed blocks are tracked (untyped).
-        pub changed_block_tracking_label_selectors: Option<Value>,
-        /// Persistent reservations of SCSI units (untyped).
-        pub persistent_reservation_configuration: Option<Value>,
-        /// Confidential computing (untyped).
-        pub confidential_compute: Option<Value>,
+        /// Machines whose changed blocks are tracked.
+        pub changed_block_tracking_label_selectors: Option<ChangedBlockTrackingSelectors>,
+        /// Persistent reservations of SCSI units.
+        pub persistent_reservation_configuration: Option<Switch>,
+        /// Confidential computing.
+        pub confidential_compute: Option<ConfidentialCompute>,
         /// How cluster roles are added to those of users.
         pub role_aggregation_strategy: Option<String>,
     }
@@ -140,8 +142,8 @@ object! {
         /// Least time stamp counter frequency of the cluster, hertz.
         #[serde(rename = "minimumClusterTSCFrequency")]
         pub minimum_cluster_tsc_frequency: Option<i64>,
-        /// Bounds of looking into disk images (untyped).
-        pub disk_verification: Option<Value>,
+        /// Bounds of looking into disk images.
+        pub disk_verification: Option<DiskVerification>,
         /// How much is logged.
         pub log_verbosity: Option<LogVerbosity>,
         /// Whether components can be profiled.
@@ -187,13 +189,19 @@ object! {
         pub network_attachment_definition: String,
         /// How its interfaces get into the machine, `tap` or `managedTap`.
         pub domain_attachment_type: String,
-        /// How its interfaces migrate (untyped).
-        pub migration: Option<Value>,
+        /// How its interfaces migrate.
+        pub migration: Option<BindingMigration>,
         /// What of the pod it reads, `device-info`.
         #[serde(rename = "downwardAPI")]
         pub downward_api: String,
         /// What it adds to the launcher's resources.
         pub compute_resource_overhead: Option<Resources>,
+    }
+
+    /// How interfaces migrate.
+    pub struct BindingMigration {
+        /// `link-refresh`.
+        pub method: String,
     }
 
     /// What guests read of their maker (SMBIOS type 1).

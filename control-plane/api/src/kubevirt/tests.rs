@@ -18,7 +18,7 @@ fn full() -> Value {
             "certificateRotateStrategy": {"selfSigned": {"ca": {"duration": "168h"}}},
             "productVersion": "1", "productName": "p", "productComponent": "c", "synchronizationPort": "1",
             "configuration": full_configuration(),
-            "infra": {"replicas": 2}, "workloads": {"nodePlacement": {}}, "customizeComponents": {"patches": []},
+            "infra": {"replicas": 2}, "workloads": {"nodePlacement": {}}, "customizeComponents": {"flags": {"api": {"v": "5"}}},
         },
         "status": {
             "phase": "Deployed", "conditions": [{"type": "Available", "status": "True"}],
