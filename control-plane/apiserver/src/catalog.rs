@@ -13,7 +13,7 @@ mod validation;
 
 pub use built_in::built_in;
 pub use crd_status::crd_status;
-pub use custom::custom;
+pub use custom::{custom, is_established};
 pub use defaults::default_builtin;
 pub use lazy::LazySchema;
 pub use validation::validate_builtin;
@@ -168,6 +168,22 @@ impl Resource {
             self.plural.clone()
         } else {
             format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// Returns the path of one of its objects, in the version that is stored.
+    #[must_use]
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let version = &self.storage().name;
+        let base = if self.group.is_empty() {
+            format!("/api/{version}")
+        } else {
+            format!("/apis/{}/{version}", self.group)
+        };
+        if namespace.is_empty() || !self.is_namespaced {
+            format!("{base}/{}/{name}", self.plural)
+        } else {
+            format!("{base}/namespaces/{namespace}/{}/{name}", self.plural)
         }
     }
 }
