@@ -11,15 +11,24 @@
 
 pub mod access;
 pub mod admission;
+mod answer;
 pub mod catalog;
 pub mod discovery;
 pub mod failure;
+pub mod housekeeping;
+pub mod objects;
 pub mod openapi;
 pub mod patch;
 pub mod proxy;
+pub mod request;
 pub mod schema;
+pub mod selector;
+pub mod server;
 pub mod store;
 pub mod table;
+pub mod ticks;
 pub mod tls;
+mod verbs;
 
 pub use proxy::{LocalService, LocalServices};
+pub use server::{ApiServer, Options, Security};

@@ -1,0 +1,252 @@
+//! The server: what all requests share, and the way of a request from its path to its answer.
+
+mod listener;
+mod metrics;
+mod paths;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Request, Response};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub use self::listener::Security;
+
+use self::metrics::Metrics;
+use crate::access::authorizer::Authorizer;
+use crate::access::tokens::Tokens;
+use crate::access::{Attributes, User};
+use crate::admission::Admission;
+use crate::answer::{self, Accept, Warnings};
+use crate::catalog::{self, Catalog, Registry, Resource};
+use crate::failure::Failure;
+use crate::proxy::{self, LocalServices};
+use crate::request::{Query, Target};
+use crate::store::{Limits, Store, StoreError};
+use crate::verbs::{self, Call};
+
+/// What a server needs.
+#[derive(Debug)]
+pub struct Options {
+    /// Directory of the database; made when it is missing.
+    pub directory: PathBuf,
+    /// Bounds of the history in memory.
+    pub limits: Limits,
+    /// Kinds that are there from the start.
+    pub catalog: Catalog,
+    /// Secret that signs service accounts' tokens.
+    pub token_secret: Vec<u8>,
+    /// Services of this process that answer for aggregated APIs, webhooks and pods.
+    pub services: LocalServices,
+    /// Ends watches and connections.
+    pub stop: CancellationToken,
+}
+
+impl Options {
+    /// Returns options with the built-in kinds and without services.
+    #[must_use]
+    pub fn new(directory: &Path, token_secret: Vec<u8>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            limits: Limits::default(),
+            catalog: catalog::built_in(),
+            token_secret,
+            services: LocalServices::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
+/// The API server; clones are the same.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    registry: Registry,
+    authorizer: Authorizer,
+    admission: Admission,
+    services: LocalServices,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+impl ApiServer {
+    /// Opens the store and returns a server on it. Blocks while objects are read.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be opened.
+    pub fn open(options: Options) -> Result<Self, StoreError> {
+        let store = Store::open(&options.directory, options.limits)?;
+        let shared = Shared {
+            registry: Registry::new(options.catalog),
+            authorizer: Authorizer::new(store.clone(), Tokens::new(options.token_secret)),
+            admission: Admission::new(store.clone(), options.services.clone()),
+            services: options.services,
+            metrics: Metrics::default(),
+            stop: options.stop,
+            store,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Returns the kinds that there are.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Returns who decides about access.
+    #[must_use]
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.shared.authorizer
+    }
+
+    /// Returns the services of this process.
+    #[must_use]
+    pub fn services(&self) -> &LocalServices {
+        &self.shared.services
+    }
+
+    /// Returns what ends the server.
+    #[must_use]
+    pub fn stop(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Answers a request. Who asks is the request's extension [`User`]; without one it is anonymous.
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let user = request.extensions().get::<User>().cloned();
+        let user = user.unwrap_or_else(User::anonymous);
+        let method = request.method().clone();
+        let answered = Box::pin(self.route(request, user)).await;
+        let response = answered.unwrap_or_else(|failure| answer::failure(&failure));
+        self.metrics().count(&method, response.status());
+        response
+    }
+
+    async fn route(&self, request: Request<Body>, user: User) -> Result<Response<Body>, Failure> {
+        let Some(target) = Target::parse(request.uri().path())? else {
+            self.authorize_path(&request, &user)?;
+            return paths::answer(self, request, &user).await;
+        };
+        let query = Query::parse(request.uri().query().unwrap_or_default())?;
+        let verb = target
+            .verb(request.method(), &query)
+            .ok_or_else(verbs::not_allowed)?;
+        self.authorizer()
+            .authorize(&user, &attributes(&target, verb.name()))?;
+        let Some((resource, version)) = self.kind(&target) else {
+            return self.aggregate(&target, &user, request).await;
+        };
+        if is_node_matter(&target) {
+            return Err(no_node(&target));
+        }
+        let (parts, body) = request.into_parts();
+        let call = Call {
+            accept: Accept::of(&parts.headers, &query)?,
+            server: self.clone(),
+            user,
+            verb,
+            query,
+            headers: parts.headers,
+            store_name: resource.store_name().into(),
+            resource,
+            version,
+            target,
+            warnings: Warnings::default(),
+        };
+        verbs::answer(call, body).await
+    }
+
+    fn authorize_path(&self, request: &Request<Body>, user: &User) -> Result<(), Failure> {
+        let wanted = Attributes {
+            verb: request.method().as_str().to_ascii_lowercase(),
+            path: request.uri().path().to_owned(),
+            ..Attributes::default()
+        };
+        self.authorizer().authorize(user, &wanted)
+    }
+
+    fn kind(&self, target: &Target) -> Option<(Arc<Resource>, usize)> {
+        let catalog = self.registry().catalog();
+        let resource = catalog.get(&target.group, &target.resource)?;
+        let is_asked = |it: &catalog::Version| it.is_served && it.name == target.version;
+        let version = resource.versions.iter().position(is_asked)?;
+        Some((Arc::clone(resource), version))
+    }
+
+    async fn aggregate(
+        &self,
+        target: &Target,
+        user: &User,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let apis = proxy::api_services(self.store());
+        let api = apis
+            .iter()
+            .find(|it| it.group == target.group && it.version == target.version);
+        let api = api.ok_or_else(verbs::no_such_path)?;
+        proxy::aggregate(self.services(), api, user, request).await
+    }
+
+    /// Returns who asks by the token of a request.
+    fn authenticate(&self, request: &Request<Body>) -> Result<User, Failure> {
+        self.authorizer()
+            .authenticate(request.headers(), Timestamp::now())
+    }
+}
+
+fn attributes(target: &Target, verb: &str) -> Attributes {
+    Attributes {
+        verb: verb.to_owned(),
+        group: target.group.clone(),
+        version: target.version.clone(),
+        resource: target.resource.clone(),
+        subresource: target.subresource.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        path: String::new(),
+    }
+}
+
+/// 503: there is no node that has the pod's containers.
+fn no_node(target: &Target) -> Failure {
+    let message = format!(
+        "no node of this server answers for the containers of pod \"{}\"",
+        target.name
+    );
+    Failure::new(503, "ServiceUnavailable", message)
+}
+
+/// Whether the node answers: it has the containers.
+fn is_node_matter(target: &Target) -> bool {
+    target.group.is_empty()
+        && target.resource == "pods"
+        && matches!(
+            target.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward"
+        )
+}
