@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// Most characters of a value that a cause repeats.
+const MAX_SHOWN: usize = 200;
+
 /// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -159,7 +162,80 @@ impl About {
 }
 
 impl Cause {
+    /// The field must be there; `why` may be empty.
+    #[must_use]
+    pub fn required(field: &str, why: &str) -> Self {
+        let colon = if why.is_empty() { "" } else { ": " };
+        Self::new(
+            "FieldValueRequired",
+            field,
+            format!("Required value{colon}{why}"),
+        )
+    }
+
+    /// The field has a value that it may not have.
+    #[must_use]
+    pub fn invalid(field: &str, value: &Value, why: &str) -> Self {
+        Self::new(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {}: {why}", shown(value)),
+        )
+    }
+
+    /// The field has another value than the few that it may have.
+    #[must_use]
+    pub fn not_supported(field: &str, value: &Value, choices: &[&str]) -> Self {
+        let choices: Vec<_> = choices.iter().map(|it| format!("\"{it}\"")).collect();
+        let (value, choices) = (shown(value), choices.join(", "));
+        let message = format!("Unsupported value: {value}: supported values: {choices}");
+        Self::new("FieldValueNotSupported", field, message)
+    }
+
+    /// The field may not be there, or may not change.
+    #[must_use]
+    pub fn forbidden(field: &str, why: &str) -> Self {
+        Self::new("FieldValueForbidden", field, format!("Forbidden: {why}"))
+    }
+
+    /// Another item has the same value.
+    #[must_use]
+    pub fn duplicate(field: &str, value: &Value) -> Self {
+        Self::new(
+            "FieldValueDuplicate",
+            field,
+            format!("Duplicate value: {}", shown(value)),
+        )
+    }
+
+    /// The field names something that there is not.
+    #[must_use]
+    pub fn not_found(field: &str, value: &Value) -> Self {
+        Self::new(
+            "FieldValueNotFound",
+            field,
+            format!("Not found: {}", shown(value)),
+        )
+    }
+
+    fn new(reason: &'static str, field: &str, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            field: field.to_owned(),
+        }
+    }
+
     fn json(&self) -> Value {
         json!({"reason": self.reason, "message": self.message, "field": self.field})
+    }
+}
+
+/// Returns the JSON of a value, cut where it would hide what is said about it.
+pub(crate) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }

@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{ListType, Rules, Schema, format};
-use crate::failure::Cause;
+use crate::failure::{Cause, shown};
 
 /// Most causes that are returned.
 const MAX_CAUSES: usize = 100;
-
-/// Most characters of a value that a cause repeats.
-const MAX_SHOWN: usize = 200;
 
 /// Returns what is wrong with a value.
 pub(super) fn check(schema: &Schema, value: &Value) -> Vec<Cause> {
@@ -136,12 +133,11 @@ impl Checking {
     fn duplicates(&mut self, list: &ListType, items: &[Value]) {
         let identity = |value: &Value| match list {
             ListType::Atomic => None,
-            ListType::Set => Some(value.to_string()),
+            ListType::Set => Some(value.clone()),
             ListType::Map(keys) => {
-                let fields = keys
-                    .iter()
-                    .filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
-                Some(Value::Object(fields.collect()).to_string())
+                let fields = keys.iter();
+                let fields = fields.filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
+                Some(Value::Object(fields.collect()))
             }
         };
         let mut seen = BTreeSet::new();
@@ -149,8 +145,8 @@ impl Checking {
             let Some(identity) = identity(value) else {
                 return;
             };
-            if !seen.insert(identity.clone()) {
-                let message = format!("Duplicate value: {}", shortened(&identity));
+            if !seen.insert(identity.to_string()) {
+                let message = format!("Duplicate value: {}", shown(&identity));
                 self.item(index, |it| it.add("FieldValueDuplicate", message));
             }
         }
@@ -359,16 +355,5 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    }
-}
-
-fn shown(value: &Value) -> String {
-    shortened(&value.to_string())
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
