@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::Client;
 use proto::node::NodeFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -26,7 +27,7 @@ use crate::controller::{self, Parts, Queue};
 use crate::error_chain::chain;
 use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
-use crate::server::ServerError;
+use crate::server::{ServerError, Servers};
 use crate::status::Emulation;
 use crate::store::VmiStore;
 
@@ -102,9 +103,32 @@ pub enum HandlerError {
 /// Fails when it cannot start.
 pub async fn run(options: Options) -> Result<(), HandlerError> {
     let stop = stop_on_signals()?;
-    install_cryptography();
-    let servers = servers::bind(&options).await?;
+    let servers = bind(&options).await?;
     let client = cluster::client(options.kubeconfig.as_ref()).await?;
+    run_with(options, servers, client, stop).await
+}
+
+/// Takes the ports of the handler's servers; a port of 0 is any that is free.
+///
+/// # Errors
+///
+/// Fails when a port is taken.
+pub async fn bind(options: &Options) -> Result<Servers, HandlerError> {
+    install_cryptography();
+    Ok(servers::bind(options).await?)
+}
+
+/// Runs the handler with servers and a client that are there, as a part of another process. Machines run on.
+///
+/// # Errors
+///
+/// Fails when it cannot start.
+pub async fn run_with(
+    options: Options,
+    servers: Servers,
+    client: Client,
+    stop: CancellationToken,
+) -> Result<(), HandlerError> {
     let (tell, seen) = mpsc::channel(SEEN_MAX);
     let launchers = Launchers::start(options.paths.clone(), options.patience, tell);
     let launchers = launchers.await.map_err(HandlerError::Launchers)?;
