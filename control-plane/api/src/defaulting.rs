@@ -2,6 +2,11 @@
 
 use uuid::Uuid;
 
+pub mod admission;
+mod patch;
+
+pub use patch::patch;
+
 use crate::domain::{Cpu, Firmware, Machine, Memory};
 use crate::vmi::Vmi;
 

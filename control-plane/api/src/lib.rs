@@ -17,6 +17,7 @@ pub mod devices;
 pub mod domain;
 pub mod duration;
 pub mod events;
+pub mod features;
 pub mod field;
 pub mod guest_agent;
 pub mod hyperv;
