@@ -34,6 +34,8 @@ pub struct ExecRequest {
     pub argv: Vec<String>,
     /// Whether its input can be written.
     pub has_stdin: bool,
+    /// Whether its output can be read; it goes nowhere otherwise.
+    pub has_output: bool,
     /// Columns and rows of its terminal, if it has one.
     pub terminal: Option<(u16, u16)>,
 }
@@ -71,20 +73,23 @@ impl Exec {
         command.args(&request.argv).env_clear();
         match request.terminal {
             Some(size) => Self::start_with_terminal(command, size),
-            None => Self::start_with_pipes(command, request.has_stdin),
+            None => Self::start_with_pipes(command, request),
         }
     }
 
-    fn start_with_pipes(mut command: Command, has_stdin: bool) -> io::Result<Self> {
-        command.stdin(if has_stdin {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+    fn start_with_pipes(mut command: Command, request: &ExecRequest) -> io::Result<Self> {
+        let pipe = |wanted: bool| {
+            if wanted {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            }
+        };
+        command.stdin(pipe(request.has_stdin));
+        command
+            .stdout(pipe(request.has_output))
+            .stderr(pipe(request.has_output));
+        let mut child = command.spawn()?;
         Ok(Self {
             stdin: child.stdin.take().map(Into::into),
             stdout: child.stdout.take().map(Into::into),

@@ -9,6 +9,8 @@ use super::image::ImageRoot;
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
+    /// What its image is called for sure.
+    pub image_id: String,
     /// Files of its root.
     pub root: ImageRoot,
     /// Whether its root cannot be written.

@@ -2,4 +2,7 @@
 //! each test prints that it was skipped.
 
 mod containers;
+mod memory;
+mod node;
 mod place;
+mod pods;

@@ -49,6 +49,7 @@ impl Place {
     /// A container that runs a shell script.
     pub(crate) fn script(&self, name: &str, script: &str) -> (Container, ContainerSpec) {
         let spec = ContainerSpec {
+            image_id: String::new(),
             root: ImageRoot::Host(self.path("programs")),
             is_root_read_only: false,
             namespaces: Namespaces::default(),
