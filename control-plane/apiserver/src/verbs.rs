@@ -18,6 +18,9 @@ mod scale;
 mod watching;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
