@@ -13,9 +13,12 @@ mod validation;
 
 pub use built_in::built_in;
 pub use crd_status::crd_status;
+pub(crate) use custom::priority as version_priority;
 pub use custom::{custom, is_established};
 pub use defaults::default_builtin;
 pub use lazy::LazySchema;
+pub(crate) use lazy::Source;
+pub(crate) use native::{DEFINITIONS, OBJECT_META, definitions, object_meta_type};
 pub use validation::validate_builtin;
 
 /// A resource: a collection of objects of one kind, in one or several versions.

@@ -122,7 +122,7 @@ fn scale(scale: &Value) -> ScalePaths {
 
 /// Returns how much a version is preferred: `v2` before `v1`, then `v1beta2`, `v1alpha1`, then all other names, the first in
 /// the alphabet first.
-pub(super) fn priority(version: &str) -> (u8, u32, u32, Reverse<String>) {
+pub(crate) fn priority(version: &str) -> (u8, u32, u32, Reverse<String>) {
     let none = || (0, 0, 0, Reverse(version.to_owned()));
     let number = |text: &str| {
         text.parse::<u32>()

@@ -5,6 +5,7 @@ mod merging;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -47,9 +48,13 @@ pub(super) fn schema(generate: Generate) -> Arc<Schema> {
 
 /// Returns the schema of the metadata of every object.
 pub(super) fn object_meta() -> Arc<Schema> {
-    type ObjectMeta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     let known = known().get(OBJECT_META).cloned();
-    known.unwrap_or_else(|| schema(SchemaGenerator::subschema_for::<ObjectMeta>))
+    known.unwrap_or_else(|| schema(object_meta_type()))
+}
+
+/// Returns the type of the metadata of every object.
+pub(crate) fn object_meta_type() -> Generate {
+    SchemaGenerator::subschema_for::<ObjectMeta>
 }
 
 fn named(definitions: &Map<String, Value>, name: &str) -> Arc<Schema> {
