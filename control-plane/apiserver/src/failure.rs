@@ -16,7 +16,7 @@ pub struct Failure {
     /// What is wrong and the cure.
     pub message: String,
     /// The object that it is about.
-    pub about: Option<About>,
+    pub about: Option<Box<About>>,
     /// Fields that are wrong.
     pub causes: Vec<Cause>,
     /// Seconds after which to try again.
@@ -111,7 +111,7 @@ impl Failure {
     #[must_use]
     pub fn about(self, about: About) -> Self {
         Self {
-            about: Some(about),
+            about: Some(Box::new(about)),
             ..self
         }
     }
@@ -120,7 +120,7 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> Value {
         let mut details = serde_json::Map::new();
-        let about = self.about.clone().unwrap_or_default();
+        let about = self.about.as_deref().cloned().unwrap_or_default();
         for (name, text) in [
             ("name", about.name),
             ("group", about.group),

@@ -234,8 +234,8 @@ fn has_generation((resource, version): (&Resource, &Version)) -> bool {
 
 fn wants_another(version: &Version, old: &Value, new: &Value) -> bool {
     let is_counted = |name: &str| {
-        !matches!(name, "apiVersion" | "kind" | "metadata")
-            && !(version.has_status && name == "status")
+        let is_status = version.has_status && name == "status";
+        !is_status && !matches!(name, "apiVersion" | "kind" | "metadata")
     };
     let counted = |object: &'_ Value| -> Vec<(String, Value)> {
         let fields = object.as_object().into_iter().flatten();

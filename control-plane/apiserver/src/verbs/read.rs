@@ -230,7 +230,7 @@ fn verbatim(call: &Call, page: &Page, meta: &Value) -> Vec<u8> {
         .to_string();
     let size: usize = page.objects.iter().map(|it| it.json.len() + 1).sum();
     let mut text = Vec::with_capacity(size + head.len() + 16);
-    text.extend_from_slice(head[..head.len() - 1].as_bytes());
+    text.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     text.extend_from_slice(b",\"items\":[");
     for (index, object) in page.objects.iter().enumerate() {
         if index > 0 {

@@ -48,7 +48,7 @@ pub(super) async fn create(call: &Call, sent: Body) -> Result<Response<Body>, Fa
             Err(failure)
                 if failure.reason == "AlreadyExists" && is_generated && tried < NAMES_TRIED =>
             {
-                tried += 1
+                tried += 1;
             }
             outcome => return Ok(show(call, outcome?)),
         }
