@@ -15,11 +15,17 @@ mod change;
 pub mod cli;
 mod conditions;
 mod configuration;
+mod election;
+mod evacuation;
 mod events;
 mod instance;
 mod key;
+mod machine;
+mod migration;
+mod node;
 mod pod;
 mod queue;
+mod replica_set;
 mod serve;
 mod time;
 mod watch;
@@ -27,15 +33,17 @@ mod work;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kube::Client;
 use tokio::sync::watch::channel;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use api_server::ApiServer;
 use cache::Cache;
+use election::Candidate;
 use events::Recorder;
 use queue::Queue;
 use work::Work;
@@ -70,7 +78,10 @@ pub struct Options {
 pub enum ControllerError {
     /// A part of them died.
     #[error("run the controllers: a task ended before its time")]
-    Task(#[source] Option<tokio::task::JoinError>),
+    Task(#[source] Option<JoinError>),
+    /// Somebody else may act now.
+    #[error("keep the lease: it could not be renewed in time; start again to wait for it")]
+    Lease,
 }
 
 /// Runs the controllers until they are told to stop.
@@ -93,15 +104,44 @@ pub async fn run(
         tasks.spawn(watch::follow(client.clone(), kind, cache, queue, listed));
     }
     drop(listed);
+    let mut candidate = options
+        .leader_election
+        .then(|| Candidate::new(server.clone(), &options.namespace, &options.identity));
     let work = Arc::new(Work::new(options, server, cache, queue, recorder));
+    let start = async {
+        let known = is_listed.wait_for(|count| *count == watch::KINDS.len());
+        let _last = known.await.is_ok();
+        serve::IS_READY.store(true, Ordering::Relaxed);
+        if let Some(candidate) = &mut candidate {
+            Box::pin(candidate.win()).await;
+        }
+    };
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        _ = is_listed.wait_for(|count| *count == watch::KINDS.len()) => {}
+        () = start => {}
     }
     info!("the controllers know the cluster and start");
     for _ in 0..WORKERS {
         tasks.spawn(work.clone().run());
     }
+    let Some(candidate) = candidate else {
+        return until(stop, tasks).await;
+    };
+    let is_over = stop.child_token();
+    let kept = tokio::spawn(candidate.keep(is_over.clone()));
+    tokio::pin!(kept);
+    tokio::select! {
+        ended = until(stop, tasks) => {
+            is_over.cancel();
+            let _released = kept.await;
+            ended
+        }
+        _ = &mut kept => Err(ControllerError::Lease),
+    }
+}
+
+/// Lets the workers work until told to stop.
+async fn until(stop: CancellationToken, mut tasks: JoinSet<()>) -> Result<(), ControllerError> {
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = tasks.join_next() => Err(ControllerError::Task(ended.and_then(Result::err))),

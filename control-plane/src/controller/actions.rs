@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Tell(Event),
     /// Decides anew at a time, if nothing happens before.
     LookAgain(Timestamp),
+    /// Decides about another object.
+    LookAt(Key),
 }
 
 impl Action {

@@ -109,13 +109,6 @@ impl ApiServer {
         self.ask(key, Method::PATCH, path, kind, Some(fields)).await
     }
 
-    /// Replaces an object, if it is the version that `object` names, and returns it as it is then.
-    pub(crate) async fn replace(&self, key: &Key, object: &Value) -> Result<Value, ApiError> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", key.path(None));
-        let kind = "application/json";
-        self.ask(key, Method::PUT, path, kind, Some(object)).await
-    }
-
     /// Deletes the object with a uid. Returns the object, or what the API server says of its deletion.
     pub(crate) async fn delete(
         &self,

@@ -68,6 +68,29 @@ impl Cache {
             .collect()
     }
 
+    /// Returns the objects of a kind whose controller is an instance of this key, whatever its uid.
+    pub(crate) fn of_owner_name(&self, kind: Kind, owner: &Key) -> Vec<Arc<Value>> {
+        let from = Key::new(kind, owner.namespace.clone(), "");
+        let objects = self.lock();
+        let in_namespace = objects
+            .by_key
+            .range(from..)
+            .take_while(|(key, _)| key.kind == kind && key.namespace == owner.namespace);
+        in_namespace
+            .filter(|(_, object)| super::watch::owner(object) == Some((owner.kind, &owner.name)))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Forgets the objects of a kind that an object of this key controlled.
+    pub(crate) fn forget_owned(&self, kind: Kind, owner: &Key) {
+        for object in self.of_owner_name(kind, owner) {
+            if let Some(key) = Key::of(kind, &object) {
+                self.lock().forget(&key);
+            }
+        }
+    }
+
     /// Returns all objects of a kind.
     pub(crate) fn all(&self, kind: Kind) -> Vec<Arc<Value>> {
         let objects = self.lock();

@@ -9,8 +9,6 @@ use super::Options;
 /// Everything that decisions depend on beside the objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
-    /// Namespace of the installation.
-    pub(crate) namespace: String,
     /// Image of launchers.
     pub(crate) launcher_image: String,
     /// Arguments of launchers after those that upstream's controller gives.
@@ -49,7 +47,6 @@ impl Config {
             annotations.get(super::RESTART_ON_UPDATE)?.as_str()
         });
         Self {
-            namespace: options.namespace.clone(),
             launcher_image: options.launcher_image.clone(),
             launcher_arguments: options.launcher_arguments.clone(),
             image_pull_policy: text("imagePullPolicy").unwrap_or_default().to_owned(),

@@ -128,7 +128,7 @@ impl Case<'_> {
         }
         let mut actions = self.delete_pods();
         if self.pods.is_empty() {
-            actions.extend(self.write(|next| release(next)));
+            actions.extend(self.write(release));
         }
         actions
     }

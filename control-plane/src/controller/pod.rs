@@ -59,14 +59,21 @@ struct Parts {
 /// Returns the name of an instance's pod. It follows from the instance, so that an attempt whose answer was lost leads to
 /// no second pod.
 pub(crate) fn name(vmi: &Vmi) -> String {
-    let digest = Sha256::digest(vmi.metadata.uid.as_bytes());
+    let name = format!("virt-launcher-{}", vmi.metadata.name);
+    with_suffix(&name, &Sha256::digest(vmi.metadata.uid.as_bytes()))
+}
+
+/// Returns a name for an object: `name`, shortened where it must be, and some letters that stand for a digest.
+pub(crate) fn with_suffix(name: &str, digest: &[u8]) -> String {
     let suffix: String = digest
         .iter()
         .take(SUFFIX_LEN)
         .map(|byte| char::from(SUFFIX_LETTERS[usize::from(*byte) % SUFFIX_LETTERS.len()]))
         .collect();
-    let mut name = format!("virt-launcher-{}", vmi.metadata.name);
-    name.truncate(POD_NAME_LEN_MAX - SUFFIX_LEN - 1);
+    let name: String = name
+        .chars()
+        .take(POD_NAME_LEN_MAX - SUFFIX_LEN - 1)
+        .collect();
     format!("{}-{suffix}", name.trim_end_matches(['-', '.']))
 }
 
@@ -301,7 +308,7 @@ fn host_name(vmi: &Vmi) -> String {
 }
 
 /// A name as the value of a label: names that are too long end in a digest.
-fn label_value(name: &str) -> String {
+pub(crate) fn label_value(name: &str) -> String {
     if name.len() <= LABEL_LEN_MAX {
         return name.to_owned();
     }

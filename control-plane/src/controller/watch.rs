@@ -9,10 +9,12 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watching};
 use serde_json::Value;
 use tokio::sync::watch::Sender;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::cache::{Cache, uid};
 use super::change::text;
+use super::evacuation;
 use super::key::{Key, Kind};
 use super::queue::Queue;
 
@@ -89,7 +91,7 @@ fn is_unknown_kind(error: &watcher::Error) -> bool {
 #[derive(Debug, Default)]
 struct Complaint {
     last: String,
-    told: Option<tokio::time::Instant>,
+    told: Option<Instant>,
 }
 
 impl Complaint {
@@ -106,7 +108,7 @@ impl Complaint {
             "cannot watch; will try again"
         );
         self.last = text;
-        self.told = Some(tokio::time::Instant::now());
+        self.told = Some(Instant::now());
     }
 }
 
@@ -159,6 +161,10 @@ fn concerned(kind: Kind, object: &Value, cache: &Cache) -> Vec<Key> {
         Kind::Machine => vec![key.sibling(Kind::Instance, &key.name), key],
         Kind::Claim => waiting_for(cache, &key),
         Kind::KubeVirt => Vec::new(),
+        Kind::Migration => {
+            let of = key.sibling(Kind::Instance, text(object, "/spec/vmiName"));
+            vec![of, key]
+        }
         _ => vec![key],
     }
 }
@@ -175,14 +181,21 @@ pub(crate) fn owner(object: &Value) -> Option<(Kind, &str)> {
     Some((kind, text(controller, "/name")))
 }
 
+/// The uid of the object that controls another.
+pub(crate) fn owner_uid(object: &Value) -> Option<&str> {
+    let references = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let controller = references
+        .iter()
+        .find(|owner| owner["controller"] == true)?;
+    controller.get("uid")?.as_str()
+}
+
 fn migrations_of(cache: &Cache, instance: &Key) -> Vec<Key> {
     let migrations = cache.all(Kind::Migration);
-    let of_instance = migrations.iter().filter(|migration| {
-        text(migration, "/metadata/namespace") == instance.namespace
-            && text(migration, "/spec/vmiName") == instance.name
-    });
-    of_instance
-        .filter_map(|migration| Key::of(Kind::Migration, migration))
+    let own = migrations
+        .iter()
+        .filter(|other| evacuation::is_of(other, instance));
+    own.filter_map(|migration| Key::of(Kind::Migration, migration))
         .collect()
 }
 

@@ -1,11 +1,12 @@
 //! The controllers' work: take a key, observe, plan, act.
 
+mod observe;
+
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::Vmi;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -16,11 +17,10 @@ use super::cache::{Cache, uid};
 use super::change::text;
 use super::configuration::Config;
 use super::events::{Event, Recorder};
-use super::instance;
+use super::instance::Past;
 use super::key::{Key, Kind};
-use super::pod::Claims;
 use super::queue::Queue;
-use super::{Options, error_chain};
+use super::{Options, error_chain, serve};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub(crate) struct Work {
     pub(crate) cache: Cache,
     pub(crate) queue: Queue,
     pub(crate) recorder: Recorder,
-    pasts: Mutex<HashMap<Key, instance::Past>>,
+    pasts: Mutex<HashMap<Key, Past>>,
+    importer: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Work {
@@ -49,6 +50,7 @@ impl Work {
             queue,
             recorder,
             pasts: Mutex::default(),
+            importer: Mutex::default(),
         }
     }
 
@@ -56,9 +58,11 @@ impl Work {
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let key = self.queue.next().await;
+            serve::DECISIONS[0].fetch_add(1, Ordering::Relaxed);
             match Box::pin(self.look_at(&key)).await {
                 Ok(()) => self.queue.done(&key),
                 Err(error) => {
+                    serve::DECISIONS[1].fetch_add(1, Ordering::Relaxed);
                     let text = error_chain(&error);
                     match &error {
                         ApiError::Outdated(_) => debug!(object = %key, error = text, "again"),
@@ -74,11 +78,15 @@ impl Work {
         let now = Timestamp::now();
         let config = self.config();
         let actions = match key.kind {
-            Kind::Instance => self.plan_instance(key, now, &config),
+            Kind::Instance => Box::pin(self.plan_instance(key, now, &config)).await?,
+            Kind::Machine => Box::pin(self.plan_machine(key, now, &config)).await?,
+            Kind::ReplicaSet => self.plan_replica_set(key, now),
+            Kind::Migration => self.plan_migration(key, now),
+            Kind::Node => self.plan_node(key, now),
             _ => Vec::new(),
         };
         for action in actions {
-            self.act(key, action).await?;
+            Box::pin(self.act(key, action)).await?;
         }
         Ok(())
     }
@@ -93,51 +101,7 @@ impl Work {
         Config::new(&self.options, kubevirt.map(AsRef::as_ref))
     }
 
-    fn plan_instance(&self, key: &Key, now: Timestamp, config: &Config) -> Vec<Action> {
-        let Some(raw) = self.cache.get(key) else {
-            self.pasts().remove(key);
-            return Vec::new();
-        };
-        let vmi = match Vmi::deserialize(raw.as_ref()) {
-            Ok(vmi) => vmi,
-            Err(error) => {
-                warn!(object = %key, %error, "cannot be read; left alone");
-                return Vec::new();
-            }
-        };
-        let pods = self.cache.owned(Kind::Pod, uid(&raw));
-        let claims: Claims = instance::claim_names(&vmi)
-            .into_iter()
-            .filter_map(|name| {
-                let claim = self.cache.get(&key.sibling(Kind::Claim, &name))?;
-                Some((name, claim))
-            })
-            .collect();
-        let past = self.past(key, now, !pods.is_empty());
-        let observed = instance::Observed {
-            raw: &raw,
-            vmi: &vmi,
-            pods: &pods,
-            claims: &claims,
-            node_is_dead: false,
-            past: &past,
-        };
-        instance::plan(now, &observed, config)
-    }
-
-    /// Returns what is remembered of an instance, and remembers since when it has no pod.
-    fn past(&self, key: &Key, now: Timestamp, has_pods: bool) -> instance::Past {
-        let mut pasts = self.pasts();
-        let past = pasts.entry(key.clone()).or_default();
-        if has_pods {
-            *past = instance::Past::default();
-        } else {
-            past.podless_since.get_or_insert(now);
-        }
-        past.clone()
-    }
-
-    fn pasts(&self) -> MutexGuard<'_, HashMap<Key, instance::Past>> {
+    fn pasts(&self) -> MutexGuard<'_, HashMap<Key, Past>> {
         self.pasts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,6 +124,10 @@ impl Work {
                 self.recorder.record(event);
                 Ok(())
             }
+            Action::LookAt(other) => {
+                self.queue.add(&other);
+                Ok(())
+            }
             Action::LookAgain(at) => {
                 let wait = super::time::since(Timestamp::now(), at);
                 self.queue.add_at(about, Instant::now() + wait);
@@ -177,13 +145,17 @@ impl Work {
                 self.queue.add(about);
                 Ok(())
             }
+            Err(ApiError::Exists(_)) if !matches!(key.kind, Kind::Pod | Kind::Instance) => Ok(()),
             Err(ApiError::Exists(_)) => {
                 let found = self.server.get(key).await?;
                 let is_news = found.and_then(|found| self.cache.put(key.kind, found));
-                if is_news.is_some() {
-                    return Ok(());
+                match is_news {
+                    Some(_) => {
+                        self.queue.add(about);
+                        Err(ApiError::Outdated(key.clone()))
+                    }
+                    None => Err(ApiError::Exists(key.clone())),
                 }
-                Err(ApiError::Exists(key.clone()))
             }
             Err(error) => {
                 self.note_trouble(about, key, &error);
@@ -198,14 +170,15 @@ impl Work {
             ApiError::Refused { message, .. } => message.clone(),
             other => error_chain(other),
         };
-        let text = format!("Error creating pod: {text}");
+        let text = match key.kind {
+            Kind::Pod => format!("Error creating pod: {text}"),
+            kind => format!("cannot create {} {}: {text}", kind.name(), key.name),
+        };
         let owner = self.cache.get(about);
         let owner = owner.as_deref().map(uid).unwrap_or_default();
         let event = Event::warning(about, owner, "FailedCreate", text.clone());
         self.recorder.record(event);
-        if key.kind == Kind::Pod {
-            self.pasts().entry(about.clone()).or_default().trouble = Some(text);
-        }
+        self.pasts().entry(about.clone()).or_default().trouble = Some(text);
     }
 
     /// Takes over the answer to a change.

@@ -91,7 +91,7 @@ pub(super) fn parts(vmi: &Vmi, raw: &Value, claims: &Claims, config: &Config) ->
 
 impl Parts {
     /// Mounts a volume in a folder of `compute`.
-    fn mount(&mut self, name: &str, path: String, read_only: bool) {
+    fn mount(&mut self, name: &str, path: &str, read_only: bool) {
         let mut mount = json!({ "name": name, "mountPath": path });
         if read_only {
             mount["readOnly"] = json!(true);
@@ -106,7 +106,7 @@ impl Parts {
         volume["name"] = json!(name);
         self.volumes.push(volume);
         let path = in_run(&format!("{}/{folder}", paths::PRIVATE_DIR));
-        self.mount(&name, path, true);
+        self.mount(&name, &path, true);
     }
 }
 
@@ -155,7 +155,7 @@ fn add(
         folder["name"] = json!(pod_volume_name(name));
         parts.volumes.push(folder);
         let path = in_run(&format!("{}/downwardmetric-disk", paths::PRIVATE_DIR));
-        parts.mount(&pod_volume_name(name), path, false);
+        parts.mount(&pod_volume_name(name), &path, false);
     } else {
         objects(parts, volume, raw);
     }
@@ -263,7 +263,7 @@ fn add_claim(parts: &mut Parts, volume: &str, claim: &ClaimUse, claims: &Claims)
     if known.is_some_and(|known| is_shared(known)) {
         parts.shared.push(path.clone());
     }
-    parts.mount(&name, path, claim.read_only);
+    parts.mount(&name, &path, claim.read_only);
 }
 
 fn host_disk(parts: &mut Parts, volume: &str, path: &str, disk_type: &str) {
@@ -337,7 +337,7 @@ fn hugepages(parts: &mut Parts, vmi: &Vmi) {
     }
     let source = json!({ "name": "hugepages", "emptyDir": { "medium": "HugePages" } });
     parts.volumes.push(source);
-    parts.mount("hugepages", "/dev/hugepages".to_owned(), false);
+    parts.mount("hugepages", "/dev/hugepages", false);
 }
 
 fn network_info(parts: &mut Parts) {
@@ -348,11 +348,11 @@ fn network_info(parts: &mut Parts) {
             "items": [{ "path": "network-info", "fieldRef": { "fieldPath": annotation } }],
         },
     }));
-    parts.mount(NETWORK_INFO, "/etc/podinfo".to_owned(), true);
+    parts.mount(NETWORK_INFO, "/etc/podinfo", true);
 }
 
 /// An image that the kubelet mounts.
-fn image_volume(parts: &mut Parts, name: &str, image: &str, policy: &str, path: String) {
+fn image_volume(parts: &mut Parts, name: &str, image: &str, policy: &str, path: &str) {
     let mut source = json!({ "reference": image });
     if !policy.is_empty() {
         source["pullPolicy"] = json!(policy);
@@ -368,7 +368,13 @@ fn container_disk(parts: &mut Parts, vmi: &Vmi, index: usize, volume: &Volume, c
     if config.image_volumes() {
         let path = in_run(&format!("{}/disk_{index}", paths::IMAGE_VOLUME_DIR));
         let name = pod_volume_name(&volume.name);
-        return image_volume(parts, &name, &source.image, &source.image_pull_policy, path);
+        return image_volume(
+            parts,
+            &name,
+            &source.image,
+            &source.image_pull_policy,
+            &path,
+        );
     }
     let disk = DiskContainer {
         name: format!("volume{}", volume.name),
@@ -391,7 +397,7 @@ fn kernel_boot(parts: &mut Parts, vmi: &Vmi, config: &Config) {
     if config.image_volumes() {
         let path = in_run(paths::KERNEL_BOOT_IMAGE_DIR);
         let policy = &source.image_pull_policy;
-        return image_volume(parts, KERNEL_BOOT, &source.image, policy, path);
+        return image_volume(parts, KERNEL_BOOT, &source.image, policy, &path);
     }
     let disk = DiskContainer {
         name: KERNEL_BOOT.to_owned(),
@@ -430,7 +436,7 @@ impl DiskContainer<'_> {
             vmi,
             &self.name,
             &["--copy-path", &file],
-            disks.clone(),
+            &disks,
             ("1m", limits),
         ));
         let init = format!("{}-init", self.name);
@@ -439,7 +445,7 @@ impl DiskContainer<'_> {
             vmi,
             &init,
             &["--no-op"],
-            disks,
+            &disks,
             ("10m", limits),
         ));
     }
@@ -449,7 +455,7 @@ impl DiskContainer<'_> {
         vmi: &Vmi,
         name: &str,
         arguments: &[&str],
-        disks: Value,
+        disks: &Value,
         (cpu, (cpu_limit, memory_limit)): (&str, (&str, &str)),
     ) -> Value {
         let mut container = json!({
