@@ -415,3 +415,6 @@ fn stop(
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,7 +153,7 @@ impl Runner {
                 Ok(watcher::Event::InitDone) => self.keep_only(&std::mem::take(&mut listed)).await,
                 Ok(watcher::Event::Apply(pod)) => self.apply(pod),
                 Ok(watcher::Event::Delete(pod)) => {
-                    self.forget(pod.metadata.uid.as_deref().unwrap_or_default())
+                    self.forget(pod.metadata.uid.as_deref().unwrap_or_default());
                 }
                 Err(error) => tracing::warn!(
                     error = super::cluster::chain(&error),

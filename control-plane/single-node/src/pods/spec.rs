@@ -365,9 +365,7 @@ pub(super) fn hostname(pod: &Pod) -> String {
 
 fn host_memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(info.mem_unit.into())
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 /// Writes the files of `/etc` that all containers of a pod share. Blocks.

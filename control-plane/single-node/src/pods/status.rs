@@ -428,3 +428,6 @@ pub fn oom_score_adj(class: &str, memory_request_bytes: u64, host_memory_bytes: 
 pub fn is_last(status: &PodStatus) -> bool {
     matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,15 +236,14 @@ pub(crate) fn pull_policy(policy: Option<&str>, reference: &str) -> PullPolicy {
 
 fn kind_of(volume: &Volume) -> String {
     let fields = serde_json::to_value(volume).unwrap_or_default();
-    let names = fields
+    let mut names = fields
         .as_object()
         .into_iter()
         .flatten()
         .map(|(name, _)| name);
     names
-        .filter(|name| *name != "name")
+        .find(|name| *name != "name")
         .cloned()
-        .next()
         .unwrap_or_else(|| "unnamed".to_owned())
 }
 

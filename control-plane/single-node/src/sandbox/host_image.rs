@@ -80,9 +80,8 @@ fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
 /// A second name of the same file shares its memory with the first; on another file system there is a copy.
 fn copy(launcher: &Path, program: &Path) -> io::Result<()> {
     let new = program.with_extension(std::process::id().to_string());
-    match fs::hard_link(launcher, &new) {
-        Err(_) => fs::copy(launcher, &new).map(|_| ())?,
-        Ok(()) => {}
+    if fs::hard_link(launcher, &new).is_err() {
+        fs::copy(launcher, &new)?;
     }
     fs::rename(new, program)
 }

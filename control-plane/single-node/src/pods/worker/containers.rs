@@ -18,7 +18,8 @@ use crate::pods::probes::{self, Subject};
 use crate::pods::spec::{Parts, SpecError, message_path};
 use crate::pods::volumes::{on_disk, pull_policy};
 use crate::sandbox::container::{Container as Run, Fresh, Life};
-use crate::sandbox::image::{Image, ImageRequest};
+use crate::sandbox::host_image;
+use crate::sandbox::image::{Image, ImageError, ImageRequest};
 use crate::sandbox::namespaces;
 use crate::sandbox::record::Ended;
 
@@ -36,7 +37,7 @@ struct Obstacle {
 }
 
 impl Obstacle {
-    fn new(reason: &'static str, message: impl ToString) -> Self {
+    fn new(reason: &'static str, message: &dyn std::fmt::Display) -> Self {
         Self {
             reason,
             message: message.to_string(),
@@ -138,7 +139,7 @@ impl Worker {
                 );
             }
             Err(LaunchError::Spec(error)) => {
-                self.hold_back(&name, &Obstacle::new("CreateContainerConfigError", error))
+                self.hold_back(&name, &Obstacle::new("CreateContainerConfigError", &error));
             }
             Err(LaunchError::Start(error)) => {
                 self.warn("Failed", &format!("Error: {error}"), Some(&name));
@@ -290,7 +291,7 @@ fn warn_once(missing: &[String]) {
             tracing::warn!(
                 missing,
                 "containers run without some limits, as this host does not allow them"
-            )
+            );
         });
     }
 }
@@ -322,18 +323,15 @@ async fn gather(
         pull,
         secrets: &secrets,
     };
-    let image = site
-        .images
-        .resolve(request)
-        .await
-        .map_err(|error| Obstacle::new(error.reason(), error))?;
+    let image = image(&site, request).await;
+    let image = image.map_err(|error| Obstacle::new(error.reason(), &error))?;
     let around = Surroundings {
         node: &site.options.node,
         host_ip: site.options.host_ip.as_deref(),
     };
     let variables = variables(&pod, &container, &image.env, &*site.cluster, around).await;
     let variables =
-        variables.map_err(|error| Obstacle::new("CreateContainerConfigError", error))?;
+        variables.map_err(|error| Obstacle::new("CreateContainerConfigError", &error))?;
     let limits = container
         .resources
         .as_ref()
@@ -353,7 +351,7 @@ async fn gather(
             is_final: true,
             ..Obstacle::new(
                 "UnexpectedAdmissionError",
-                format!("Allocate failed due to {error}"),
+                &format!("Allocate failed due to {error}"),
             )
         })?
     };
@@ -361,6 +359,21 @@ async fn gather(
         image,
         variables,
         allocation,
+    })
+}
+
+/// Our own components' image is built in; others are the source's.
+async fn image(site: &Site, request: ImageRequest<'_>) -> Result<Image, ImageError> {
+    if !host_image::is_built_in(request.reference) {
+        return site.images.resolve(request).await;
+    }
+    let (launcher, state) = (site.options.launcher.clone(), site.options.state.clone());
+    let resolved = on_disk(move || Ok(host_image::resolve(&launcher, &state))).await;
+    resolved.unwrap_or_else(|error| {
+        Err(ImageError::Failed {
+            reference: request.reference.to_owned(),
+            reason: error.to_string(),
+        })
     })
 }
 

@@ -34,6 +34,9 @@ struct PodNote {
     refused: Option<(String, String)>,
 }
 
+/// What was found of a pod: the note, and the runs of its containers.
+type FoundPod = (PodNote, BTreeMap<String, Vec<Found>>);
+
 /// A run that was found.
 struct Found {
     run: u32,
@@ -87,7 +90,7 @@ impl Worker {
             Ok(Some((note, containers))) => self.adopt(note, containers).await,
             Ok(None) => self.believe_status(),
             Err(error) => {
-                tracing::warn!(pod = self.name(), %error, "cannot read what is known of the pod")
+                tracing::warn!(pod = self.name(), %error, "cannot read what is known of the pod");
             }
         }
     }
@@ -106,9 +109,7 @@ impl Worker {
         self.observed.is_prepared = !self.observed.is_released && self.needs_nothing_more();
         let uid = self.uid();
         let folder = self.site.options.sandbox_dir(&uid);
-        let shared = shared(&self.pod);
-        let at = |name: &str, is_host: bool| (!is_host).then(|| folder.join(name));
-        self.namespaces.net = at("net", shared.is_net_host);
+        self.namespaces.net = (!shared(&self.pod).is_net_host).then(|| folder.join("net"));
         tracing::info!(
             pod = self.name(),
             uid,
@@ -265,7 +266,7 @@ fn shared(pod: &k8s_openapi::api::core::v1::Pod) -> Shared {
     }
 }
 
-fn find(folder: &Path) -> io::Result<Option<(PodNote, BTreeMap<String, Vec<Found>>)>> {
+fn find(folder: &Path) -> io::Result<Option<FoundPod>> {
     let Some(note) = record::read(folder, POD)? else {
         return Ok(None);
     };

@@ -84,14 +84,12 @@ impl Minders {
         let task = tokio::spawn(probes::watch(subject, move |probed| {
             let (tell, container) = (tell.clone(), name.clone());
             let told = async move {
-                drop(
-                    tell.send(Happening::Probed {
-                        container,
-                        run,
-                        probed,
-                    })
-                    .await,
-                )
+                let happening = Happening::Probed {
+                    container,
+                    run,
+                    probed,
+                };
+                drop(tell.send(happening).await);
             };
             Box::pin(told) as Pin<Box<dyn Future<Output = ()> + Send>>
         }));
