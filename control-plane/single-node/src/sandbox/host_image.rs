@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, linkat};
+
 use super::image::{Image, ImageError, ImageRoot};
 
 /// Reference of the image, without its tag.
@@ -80,7 +82,9 @@ fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
 /// A second name of the same file shares its memory with the first; on another file system there is a copy.
 fn copy(launcher: &Path, program: &Path) -> io::Result<()> {
     let new = program.with_extension(std::process::id().to_string());
-    if fs::hard_link(launcher, &new).is_err() {
+    // The file itself, where its name is a link.
+    let linked = linkat(CWD, launcher, CWD, &new, AtFlags::SYMLINK_FOLLOW);
+    if linked.is_err() {
         fs::copy(launcher, &new)?;
     }
     fs::rename(new, program)

@@ -2,12 +2,14 @@
 //! each test prints that it was skipped.
 
 #![expect(
+    clippy::print_stdout,
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
     reason = "an integration test is a test module as a whole"
 )]
 
 mod containers;
+mod launcher;
 mod memory;
 mod node;
 mod place;

@@ -194,6 +194,7 @@ fn parent(place: &Place) -> String {
 fn runner(place: &Place, memory: &Arc<Memory>) -> Arc<Runner> {
     let mut options = Options::new("node01", &place.path("state"));
     options.ferrovirt = FERROVIRT.into();
+    options.launcher = Path::new(FERROVIRT).with_file_name("virt-launcher");
     options.cgroup_parent = parent(place);
     options.host_ip = Some("192.0.2.1".to_owned());
     options.timing = Timing {

@@ -92,7 +92,7 @@ async fn pods_that_nobody_wants_any_more_are_cleaned() {
     node.wait_for_phase("orphan", "Running").await;
     let processes = processes(&node, "orphan");
     node.memory.change("orphan", |pod| {
-        *pod = json!({"metadata": {"name": "orphan", "uid": ""}})
+        *pod = json!({"metadata": {"name": "orphan", "uid": ""}});
     });
     node.restart();
     node.runner

@@ -103,7 +103,7 @@ async fn labels_that_change_are_seen() {
     node.memory.put_pod(wanted);
     node.wait_for_phase("changed", "Running").await;
     node.memory.change("changed", |pod| {
-        pod["metadata"]["labels"]["color"] = json!("red")
+        pod["metadata"]["labels"]["color"] = json!("red");
     });
     node.wait_for_phase("changed", "Succeeded").await;
 }

@@ -191,7 +191,8 @@ fn host(programs: &Path, root: &Path) -> io::Result<()> {
             .create(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
-    symlink("/run", root.join("var/run"))?;
+    // Relative, for those who look in from outside.
+    symlink("../run", root.join("var/run"))?;
     for (name, text) in [
         ("passwd", PASSWD),
         ("group", GROUP),
