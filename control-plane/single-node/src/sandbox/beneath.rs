@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// Most components of a path that are made.
 const DEPTH_MAX: usize = 64;
+/// How often a path is looked up that others disturb: hundreds of pods that start at once do so for a moment only.
+const TRIES_MAX: usize = 1000;
 
 /// How links in a path are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub fn folder(path: &Path) -> io::Result<OwnedFd> {
 pub fn open(folder: impl AsFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
     let path = relative(path, links)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat2(folder, path, flags, Mode::empty(), links.flags())?)
+    Ok(resolve(folder.as_fd(), &path, flags, links)?)
 }
 
 /// Opens a folder at a path below a folder, and makes what is missing of it.
@@ -69,7 +71,7 @@ pub fn make_folder(folder: impl AsFd, path: &Path, mode: u32, links: Links) -> i
 pub fn make_file(folder: impl AsFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
     let path = relative(path, links)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match openat2(folder.as_fd(), &path, flags, Mode::empty(), links.flags()) {
+    match resolve(folder.as_fd(), &path, flags, links) {
         Err(Errno::NOENT) => {}
         opened => return Ok(opened?),
     }
@@ -85,6 +87,23 @@ pub fn make_file(folder: impl AsFd, path: &Path, links: Links) -> io::Result<Own
     )?)
 }
 
+/// The kernel gives up when anybody renames or mounts while it looks at `..`; it says so, and is asked again.
+fn resolve(
+    folder: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    links: Links,
+) -> Result<OwnedFd, Errno> {
+    let mut found = Err(Errno::AGAIN);
+    for _ in 0..TRIES_MAX {
+        found = openat2(folder, path, flags, Mode::empty(), links.flags());
+        if !matches!(found, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    found
+}
+
 fn make(
     folder: impl AsFd,
     path: &Path,
@@ -96,7 +115,7 @@ fn make(
         return Err(io::Error::other("the path has too many folders"));
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat2(folder.as_fd(), path, flags, Mode::empty(), links.flags()) {
+    match resolve(folder.as_fd(), path, flags, links) {
         Err(Errno::NOENT) => {}
         opened => return Ok(opened?),
     }
