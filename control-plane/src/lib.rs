@@ -3,5 +3,6 @@
 //! Both hold no state but what the API server has. Status and other changes go out as patches, never as objects that
 //! were decoded into types of ours, so that fields which we do not know survive.
 
+pub mod admission;
 pub mod controller;
 pub mod virt_api;

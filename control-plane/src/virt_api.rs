@@ -15,13 +15,15 @@ mod discovery;
 mod evacuation;
 mod expand;
 mod graph;
+mod installation;
 mod instance;
 mod machine;
 mod node;
-mod objects;
-mod patches;
+pub(crate) mod objects;
+pub(crate) mod patches;
 mod port_forward;
 mod request;
+mod reviews;
 mod stream;
 mod unsupported;
 mod volumes;
@@ -33,6 +35,9 @@ use axum::middleware;
 use http::StatusCode;
 use kube::Client;
 
+pub use self::installation::{
+    api_services, api_services_for, cluster_roles, cluster_roles_for, webhooks, webhooks_for,
+};
 pub use self::node::{HANDLER_PORT, HandlerAddress, HandlerPlace, Identity, IdentityError, Pem};
 use answer::Refusal;
 use node::Nodes;
@@ -104,6 +109,9 @@ fn served(desk: Desk, authorize: bool) -> Router {
     for (path, route) in discovery::routes() {
         router = router.route(path, route);
     }
+    for (path, route) in reviews::routes() {
+        router = router.route(path, route);
+    }
     if authorize {
         let review = middleware::from_fn_with_state(desk.clone(), authorization::review);
         router = router.layer(review);
@@ -151,3 +159,6 @@ async fn wrong_method() -> Refusal {
     let message = "the server does not allow this method on the requested resource";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
+pub(crate) use self::identity::common_name;
 pub use self::identity::{Identity, IdentityError, Pem};
 use super::answer::{Refusal, chain};
 use super::objects::{Kind, Objects, text};

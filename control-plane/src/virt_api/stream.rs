@@ -60,7 +60,6 @@ impl Life {
     /// Notes whether what the side says is being waited with.
     pub(crate) fn hold(&self, is_held: bool) {
         self.is_held.store(is_held, Ordering::Relaxed);
-        self.hear();
     }
 
     /// Counts a ping; whether the side is still believed to be there.

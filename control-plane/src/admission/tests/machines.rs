@@ -1,0 +1,116 @@
+use serde_json::{Value, json};
+
+use super::{USER, cluster, create, fields, instance, patched, update};
+use crate::admission::path;
+
+fn machine() -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+        "metadata": {"name": "vm", "namespace": "ns"},
+        "spec": {"runStrategy": "Halted", "template": {"spec": instance()["spec"]}},
+    })
+}
+
+#[test]
+fn a_new_machine_gets_an_identity_that_it_keeps() {
+    let filled = patched(
+        &machine(),
+        &create(path::MACHINE_MUTATE, &machine(), &cluster()),
+    );
+    let template = &filled["spec"]["template"];
+    let firmware = &template["spec"]["domain"]["firmware"];
+    assert_eq!(firmware["uuid"], "00000000-0000-0000-0000-000000000001");
+    assert_eq!(firmware["serial"], "00000000-0000-0000-0000-000000000002");
+    assert_eq!(template["spec"]["architecture"], "amd64");
+    assert_eq!(template["spec"]["domain"]["machine"]["type"], "q35");
+    let again = update(path::MACHINE_MUTATE, USER, &filled, &filled);
+    assert!(again["patch"].is_null(), "{again}");
+    let mut bare = machine();
+    bare["spec"]["template"]["spec"]["architecture"] = json!("amd64");
+    bare["spec"]["template"]["spec"]["domain"]["machine"] = json!({"type": "pc-q35-9.0"});
+    let later = update(path::MACHINE_MUTATE, USER, &bare, &bare);
+    assert!(
+        later["patch"].is_null(),
+        "an old machine gets no new identity: {later}"
+    );
+}
+
+#[test]
+fn the_cluster_says_which_machine_type_there_is_by_default() {
+    let mut cluster = cluster();
+    cluster.configuration.machine_type = "pc-q35-8.2".to_owned();
+    let filled = patched(
+        &machine(),
+        &create(path::MACHINE_MUTATE, &machine(), &cluster),
+    );
+    assert_eq!(
+        filled["spec"]["template"]["spec"]["domain"]["machine"]["type"],
+        "pc-q35-8.2"
+    );
+}
+
+#[test]
+fn a_machine_is_allowed_and_the_old_field_warned_of() {
+    let allowed = create(path::MACHINE_VALIDATE, &machine(), &cluster());
+    assert_eq!(allowed, json!({"uid": "u", "allowed": true}));
+    let mut old = machine();
+    old["spec"]["runStrategy"] = Value::Null;
+    old["spec"]["running"] = json!(false);
+    let allowed = create(path::MACHINE_VALIDATE, &old, &cluster());
+    assert_eq!(allowed["allowed"], true, "{allowed}");
+    let warning = "spec.running is deprecated, please use spec.runStrategy instead.";
+    assert_eq!(allowed["warnings"], json!([warning]));
+}
+
+#[test]
+fn when_a_machine_runs_must_be_said_once() {
+    let with = |field: &str, value: Value| {
+        let mut vm = machine();
+        vm["spec"][field] = value;
+        let refused = create(path::MACHINE_VALIDATE, &vm, &cluster());
+        fields(&refused).join(",")
+    };
+    assert_eq!(with("running", json!(true)), "spec.running");
+    assert_eq!(with("runStrategy", Value::Null), "spec.runStrategy");
+    assert_eq!(with("runStrategy", json!("Sometimes")), "spec.runStrategy");
+    assert_eq!(
+        with("runStrategy", json!("WaitAsReceiver")),
+        "spec.runStrategy"
+    );
+    assert_eq!(
+        with("instancetype", json!({"name": "i"})),
+        "spec.instancetype"
+    );
+    assert_eq!(with("template", Value::Null), "spec.template");
+}
+
+#[test]
+fn errors_of_the_template_are_named_where_they_are() {
+    let mut vm = machine();
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = json!("1Ki");
+    let refused = create(path::MACHINE_VALIDATE, &vm, &cluster());
+    assert_eq!(fields(&refused), ["spec.template.spec.domain.memory.guest"]);
+}
+
+#[test]
+fn what_was_stored_before_can_be_labelled_and_removed() {
+    let mut vm = machine();
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = json!("1Ki");
+    let mut labelled = vm.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let at = path::MACHINE_VALIDATE;
+    assert_eq!(update(at, USER, &labelled, &vm)["allowed"], true);
+    let mut changed = vm.clone();
+    changed["spec"]["runStrategy"] = json!("Always");
+    assert_eq!(update(at, USER, &changed, &vm)["allowed"], false);
+    changed["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(update(at, USER, &changed, &vm)["allowed"], true);
+}
+
+#[test]
+fn requests_that_nobody_can_carry_out_are_refused() {
+    let mut vm = machine();
+    vm["status"] = json!({"stateChangeRequests": [{"action": "Start"}, {"action": "Fly"}]});
+    let refused = update(path::STATUS_VALIDATE, USER, &vm, &machine());
+    assert_eq!(fields(&refused), ["status.stateChangeRequests[1].action"]);
+}
