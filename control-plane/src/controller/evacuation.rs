@@ -161,3 +161,6 @@ fn create(now: Timestamp, key: &Key, instance: &Value) -> Vec<Action> {
         Action::Tell(Event::normal(key, uid(instance), "SuccessfulCreate", text)),
     ]
 }
+
+#[cfg(test)]
+mod tests;

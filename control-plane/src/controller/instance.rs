@@ -285,7 +285,8 @@ impl Case<'_> {
     }
 
     fn handed_over(&self) -> Vec<Action> {
-        if self.observed.node_is_dead && self.current.is_none() {
+        let is_lost = |pod: &PodView<'_>| pod.is_ended() || pod.is_going();
+        if self.observed.node_is_dead && self.current.as_ref().is_none_or(is_lost) {
             return self.fail(condition::reason::NODE_UNRESPONSIVE);
         }
         let Some(pod) = &self.current else {
@@ -294,9 +295,6 @@ impl Case<'_> {
             }
             return vec![Action::LookAgain(self.last_word_at())];
         };
-        if pod.is_ended() && self.observed.node_is_dead {
-            return self.fail(condition::reason::NODE_UNRESPONSIVE);
-        }
         let mut actions: Vec<Action> = Vec::new();
         actions.extend(self.unpause_gate(pod));
         actions.extend(self.write(|next| self.mirror(next)));
@@ -333,3 +331,6 @@ impl Case<'_> {
 fn release(next: &mut Value) {
     remove_finalizers(next, &[labels::VMI_FINALIZER, labels::VMI_FINALIZER_OLD]);
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,3 +210,6 @@ impl Case<'_> {
         Action::change(&self.key, Some("status"), self.raw, &next)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,3 +98,6 @@ fn forget(observed: &Observed<'_>) -> Vec<Action> {
     old.filter_map(|migration| Action::delete(Kind::Migration, migration))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ fn wake(instances: &[Arc<Value>]) -> impl Iterator<Item = Action> {
     live.filter_map(|vmi| Key::of(Kind::Instance, vmi))
         .map(Action::LookAt)
 }
+
+#[cfg(test)]
+mod tests;

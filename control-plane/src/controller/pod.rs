@@ -380,3 +380,6 @@ fn annotations(vmi: &Vmi, config: &Config) -> BTreeMap<String, String> {
     annotations.extend(networks::annotations(vmi, config));
     annotations
 }
+
+#[cfg(test)]
+mod tests;

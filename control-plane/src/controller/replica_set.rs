@@ -199,3 +199,6 @@ fn requirement(requirement: &LabelRequirement) -> String {
         _ => key.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
