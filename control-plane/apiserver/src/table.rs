@@ -142,11 +142,9 @@ fn custom(column: &Column, path: &Path, object: &Value, now: Timestamp) -> Value
             Value::Number(number) => whole(number.as_f64()),
             _ => Value::Null,
         },
-        "number" => first.is_number().then(|| first.clone()).unwrap_or_default(),
-        "boolean" => first
-            .is_boolean()
-            .then(|| first.clone())
-            .unwrap_or_default(),
+        "number" if first.is_number() => first.clone(),
+        "boolean" if first.is_boolean() => first.clone(),
+        "number" | "boolean" => Value::Null,
         _ => {
             let texts = found.iter().map(|it| cells::plain(it));
             texts.collect::<Vec<_>>().join(" ").into()

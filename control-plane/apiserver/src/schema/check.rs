@@ -47,7 +47,7 @@ impl Checking {
             Value::Array(items) => self.array(schema, items),
             Value::String(text) => self.text(schema, text),
             Value::Number(number) => {
-                self.number(schema, number.as_f64().unwrap_or_default(), value)
+                self.number(schema, number.as_f64().unwrap_or_default(), value);
             }
             Value::Null | Value::Bool(_) => {}
         }
@@ -60,7 +60,7 @@ impl Checking {
         for name in &schema.required {
             if !fields.contains_key(name) {
                 self.below(name, |it| {
-                    it.add("FieldValueRequired", "Required value".to_owned())
+                    it.add("FieldValueRequired", "Required value".to_owned());
                 });
             }
         }
@@ -96,7 +96,7 @@ impl Checking {
                     it.add(
                         "FieldValueRequired",
                         "Required value: must not be empty".to_owned(),
-                    )
+                    );
                 });
             }
         }
@@ -219,14 +219,14 @@ impl Checking {
         if !any {
             self.add_invalid(
                 &value,
-                format!("{field} must validate at least one schema (anyOf)"),
+                &format!("{field} must validate at least one schema (anyOf)"),
             );
         }
         if !rules.one_of.is_empty() && one != 1 {
             let found = if one == 0 { "none" } else { "more than one" };
             self.add_invalid(
                 &value,
-                format!(
+                &format!(
                     "{field} must validate one and only one schema (oneOf). Found {found} valid"
                 ),
             );
@@ -234,7 +234,7 @@ impl Checking {
         if not {
             self.add_invalid(
                 &value,
-                format!("{field} must not validate the schema (not)"),
+                &format!("{field} must not validate the schema (not)"),
             );
         }
         self.multiple(schema, rules, &value);
@@ -286,10 +286,10 @@ impl Checking {
 
     fn invalid_text(&mut self, value: &str, problem: &str) {
         let message = format!("{} in body {problem}", self.path);
-        self.add_invalid(value, message);
+        self.add_invalid(value, &message);
     }
 
-    fn add_invalid(&mut self, value: &str, problem: String) {
+    fn add_invalid(&mut self, value: &str, problem: &str) {
         self.add(
             "FieldValueInvalid",
             format!("Invalid value: {value}: {problem}"),

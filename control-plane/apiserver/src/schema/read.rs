@@ -31,9 +31,12 @@ const OBSERVED: [&str; 8] = [
 
 type Keywords = Map<String, Value>;
 
+/// Finds a definition by its name.
+type Find<'a> = Box<dyn Fn(&str) -> Option<&'a Value> + 'a>;
+
 /// Reads schemas and keeps the definitions that they share.
 pub(crate) struct Reader<'a> {
-    find: Box<dyn Fn(&str) -> Option<&'a Value> + 'a>,
+    find: Find<'a>,
     definitions: BTreeMap<String, Definition>,
     plain: Vec<Arc<Schema>>,
     left: usize,
@@ -63,7 +66,7 @@ impl<'a> Reader<'a> {
         Self::new(Box::new(|name| definitions.get(name)), true)
     }
 
-    fn new(find: Box<dyn Fn(&str) -> Option<&'a Value> + 'a>, is_native: bool) -> Self {
+    fn new(find: Find<'a>, is_native: bool) -> Self {
         Self {
             find,
             definitions: BTreeMap::new(),

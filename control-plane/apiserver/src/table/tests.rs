@@ -66,9 +66,10 @@ fn ages_have_the_units_that_matter() {
 
 #[track_caller]
 fn check_pod(status: Value, expected: &str) {
-    let pod = json!({"metadata": metadata(), "spec": {
+    let mut pod = json!({"metadata": metadata(), "spec": {
         "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
-        "containers": [{"name": "a"}, {"name": "b"}], "nodeName": "here"}, "status": status});
+        "containers": [{"name": "a"}, {"name": "b"}], "nodeName": "here"}});
+    pod["status"] = status;
     assert!(
         row("", "pods", &pod).starts_with(&format!("x|{expected}|5m3s|")),
         "{}",

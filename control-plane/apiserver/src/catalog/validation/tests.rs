@@ -74,7 +74,7 @@ fn what_is_wrong_with_a_pod_is_named() {
     check_pod(
         |it| {
             it["spec"]["containers"][0]["ports"] =
-                json!([{"containerPort": 0}, {"containerPort": 80, "name": "UP"}])
+                json!([{"containerPort": 0}, {"containerPort": 80, "name": "UP"}]);
         },
         &[
             "FieldValueInvalid spec.containers[0].ports[0].containerPort",
@@ -92,14 +92,14 @@ fn what_is_wrong_with_a_pod_is_named() {
     check_pod(
         |it| {
             it["spec"]["containers"][0]["resources"] =
-                json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}})
+                json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}});
         },
         &["FieldValueInvalid spec.containers[0].resources.requests"],
     );
     check_pod(
         |it| {
             it["spec"]["containers"][0]["livenessProbe"] =
-                json!({"exec": {}, "tcpSocket": {"port": 1}})
+                json!({"exec": {}, "tcpSocket": {"port": 1}});
         },
         &["FieldValueForbidden spec.containers[0].livenessProbe"],
     );
