@@ -1,3 +1,7 @@
-//! The program `virtctl`, also a plugin of kubectl (`kubectl virt`).
+//! The program `virtctl`, also a plugin of kubectl (`kubectl virt`) when it is called `kubectl-virt`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    virtctl::main(std::env::args_os())
+}
