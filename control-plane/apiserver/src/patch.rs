@@ -19,8 +19,10 @@ use crate::failure::Failure;
 
 /// Operations of one JSON patch, as the API server of Kubernetes bounds them.
 const OPERATIONS_MAX: usize = 10_000;
-/// Values that all `copy` operations of a patch may bring about: without a bound they double an object each.
+/// Values that all `copy` and `move` operations of a patch may bring about: without a bound they double an object each.
 const COPIED_VALUES_MAX: usize = 200_000;
+/// Depth of a patched document, that of the deepest JSON that is read; what recurses over it has a stack.
+const DEPTH_MAX: usize = 128;
 
 /// Applies a JSON patch.
 ///
@@ -41,9 +43,15 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Failure> {
     }
     let (mut patched, mut copied) = (doc.clone(), 0);
     for operation in operations {
-        copied += copied_values(&patched, &operation);
+        let (values, depth) = effect(&patched, &operation);
+        copied += values;
         if copied > COPIED_VALUES_MAX {
             return Err(too_large("the patch copies too much".to_owned()));
+        }
+        if depth > DEPTH_MAX {
+            return Err(too_large(format!(
+                "the patch nests values deeper than {DEPTH_MAX}"
+            )));
         }
         let one = [operation];
         json_patch::patch_unsafe(&mut patched, &one).map_err(|error| {
@@ -58,11 +66,29 @@ fn too_large(message: String) -> Failure {
     Failure::new(413, "RequestEntityTooLarge", message)
 }
 
-fn copied_values(doc: &Value, operation: &PatchOperation) -> usize {
+/// Returns how many values an operation copies or moves, and how deep the document becomes where it changes it.
+fn effect(doc: &Value, operation: &PatchOperation) -> (usize, usize) {
+    let place = operation.path().as_str().matches('/').count();
+    let taken = |from: &str| {
+        doc.pointer(from)
+            .map_or((0, 0), |it| (count(it), place + depth(it)))
+    };
     match operation {
-        PatchOperation::Copy(copy) => doc.pointer(copy.from.as_str()).map_or(0, count),
-        _ => 0,
+        PatchOperation::Add(add) => (0, place + depth(&add.value)),
+        PatchOperation::Replace(replace) => (0, place + depth(&replace.value)),
+        PatchOperation::Copy(copy) => taken(copy.from.as_str()),
+        PatchOperation::Move(moved) => taken(moved.from.as_str()),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => (0, 0),
     }
+}
+
+fn depth(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or_default()
 }
 
 fn count(value: &Value) -> usize {

@@ -21,11 +21,12 @@ use crate::access::{Attributes, User};
 use crate::admission::Admission;
 use crate::answer::{self, Accept, Warnings};
 use crate::catalog::{self, Catalog, Registry, Resource};
+use crate::definitions::Definitions;
 use crate::failure::Failure;
 use crate::proxy::{self, LocalServices};
 use crate::request::{Query, Target};
 use crate::store::{Limits, Store, StoreError};
-use crate::verbs::{self, Call};
+use crate::verbs::{self, Budget, Call};
 
 /// What a server needs.
 #[derive(Debug)]
@@ -69,10 +70,12 @@ pub struct ApiServer {
 struct Shared {
     store: Store,
     registry: Registry,
+    definitions: Definitions,
     authorizer: Authorizer,
     admission: Admission,
     services: LocalServices,
     metrics: Metrics,
+    bodies: Budget,
     stop: CancellationToken,
 }
 
@@ -85,11 +88,13 @@ impl ApiServer {
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let store = Store::open(&options.directory, options.limits)?;
         let shared = Shared {
-            registry: Registry::new(options.catalog),
+            registry: Registry::default(),
+            definitions: Definitions::new(options.catalog),
             authorizer: Authorizer::new(store.clone(), Tokens::new(options.token_secret)),
             admission: Admission::new(store.clone(), options.services.clone()),
             services: options.services,
             metrics: Metrics::default(),
+            bodies: Budget::default(),
             stop: options.stop,
             store,
         };
@@ -107,6 +112,9 @@ impl ApiServer {
     /// Returns the kinds that there are.
     #[must_use]
     pub fn registry(&self) -> &Registry {
+        self.shared
+            .definitions
+            .refresh(&self.shared.store, &self.shared.registry);
         &self.shared.registry
     }
 
@@ -132,6 +140,10 @@ impl ApiServer {
         &self.shared.admission
     }
 
+    pub(crate) fn bodies(&self) -> &Budget {
+        &self.shared.bodies
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
@@ -140,10 +152,12 @@ impl ApiServer {
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
         let user = request.extensions().get::<User>().cloned();
         let user = user.unwrap_or_else(User::anonymous);
-        let method = request.method().clone();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let who = user.name.clone();
         let answered = Box::pin(self.route(request, user)).await;
         let response = answered.unwrap_or_else(|failure| answer::failure(&failure));
         self.metrics().count(&method, response.status());
+        tracing::debug!(%method, path, user = who, status = response.status().as_u16(), "answered");
         response
     }
 

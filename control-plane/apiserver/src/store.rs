@@ -35,6 +35,9 @@ use self::writer::Job;
 /// Writes that may wait: as many as clients have in flight, beyond which they wait for room.
 const WRITES_WAITING_MAX: usize = 1024;
 
+/// Longest object: what comes in one request; patches could otherwise grow one without bound.
+const OBJECT_MAX_BYTES: usize = 3 << 20;
+
 /// Name of the database in its directory.
 const FILE: &str = "objects.redb";
 
@@ -65,6 +68,9 @@ pub enum StoreError {
     /// A write could not be made durable; nothing of it is visible.
     #[error("write to the database: {0}")]
     Write(String),
+    /// The object is longer than objects may be.
+    #[error("the object has {0} bytes, and objects may have {OBJECT_MAX_BYTES}")]
+    TooLarge(usize),
     /// The object is not as the writer expected; what there is comes along.
     #[error("the object is at another revision than the writer expected")]
     Conflict(Option<Arc<Stored>>),

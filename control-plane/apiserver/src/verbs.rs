@@ -27,7 +27,7 @@ use axum::body::{Body, Bytes};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
-pub(crate) use self::body::BODY_MAX_BYTES;
+pub(crate) use self::body::{BODY_MAX_BYTES, Budget};
 
 use crate::access::User;
 use crate::answer::{self, Accept, Warnings};
@@ -220,6 +220,11 @@ pub(crate) fn refused(error: &StoreError) -> Failure {
             410,
             "Expired",
             format!("too old resource version: {asked} ({oldest})"),
+        ),
+        StoreError::TooLarge(_) => Failure::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: {error}"),
         ),
         StoreError::Closed => Failure::new(
             503,

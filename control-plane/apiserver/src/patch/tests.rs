@@ -339,3 +339,14 @@ proptest! {
         prop_assert_eq!(once, twice);
     }
 }
+
+#[test]
+fn a_json_patch_cannot_nest_without_bound() {
+    let mut operations = vec![json!({"op": "add", "path": "/a", "value": {}})];
+    for level in 1..200 {
+        let path = "/a".repeat(level + 1);
+        operations.push(json!({"op": "add", "path": path, "value": {}}));
+    }
+    let error = super::json(&json!({}), &Value::Array(operations)).unwrap_err();
+    assert_eq!((error.code, error.reason), (413, "RequestEntityTooLarge"));
+}

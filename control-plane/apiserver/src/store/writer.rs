@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::{Database, Row};
-use super::{Change, Expect, Key, Shared, StoreError, Stored};
+use super::{Change, Expect, Key, OBJECT_MAX_BYTES, Shared, StoreError, Stored};
 
 /// Writes of one transaction: enough to share a sync among all clients, few enough to answer within milliseconds.
 const GROUP_MAX: usize = 256;
@@ -107,6 +107,9 @@ fn change(
     let last = || before.as_ref().map_or(Value::Null, |it| it.value());
     let after = Stored::write(object.unwrap_or_else(last), revision)
         .map_err(|error| StoreError::Write(error.to_string()))?;
+    if after.json.len() > OBJECT_MAX_BYTES {
+        return Err(StoreError::TooLarge(after.json.len()));
+    }
     Ok(Change {
         revision,
         before,

@@ -1,10 +1,14 @@
 //! Reading what clients send.
 
-use axum::body::{Body, Bytes};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::Call;
 use crate::failure::Failure;
@@ -16,20 +20,53 @@ pub(crate) const BODY_MAX_BYTES: usize = 3 << 20;
 const YAML_NODES_MAX: usize = 500_000;
 const YAML_DEPTH_MAX: usize = 128;
 
+/// Memory for bodies that are being read, which slow clients hold; handed out in units.
+const BUDGET_UNITS: usize = 512;
+const UNIT_BYTES: usize = 64 << 10;
+/// Time to send a body, and to wait for memory for it.
+const SLOWEST: Duration = Duration::from_secs(30);
+
+/// Memory for bodies that are being read.
+#[derive(Debug)]
+pub(crate) struct Budget(Semaphore);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Semaphore::new(BUDGET_UNITS))
+    }
+}
+
 /// Reads a body as a whole.
 ///
 /// # Errors
 ///
-/// 413 when it is too long, 400 when the client stops in the middle.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Failure> {
-    match Limited::new(body, BODY_MAX_BYTES).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+/// 413 when it is too long, 400 when the client stops in the middle, 504 when it is too slow.
+pub(super) async fn read(call: &Call, body: Body) -> Result<Bytes, Failure> {
+    let longest = body
+        .size_hint()
+        .upper()
+        .and_then(|it| usize::try_from(it).ok());
+    let longest = longest.unwrap_or(BODY_MAX_BYTES).min(BODY_MAX_BYTES);
+    let units = u32::try_from(longest.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+    let whole = async {
+        let memory = call.server.bodies().0.acquire_many(units).await;
+        let whole = Limited::new(body, BODY_MAX_BYTES).collect().await;
+        drop(memory);
+        whole
+    };
+    match timeout(SLOWEST, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::new(
             413,
             "RequestEntityTooLarge",
             format!("Request entity too large: limit is {BODY_MAX_BYTES}"),
         )),
-        Err(error) => Err(Failure::bad_request(format!("read the body: {error}"))),
+        Ok(Err(error)) => Err(Failure::bad_request(format!("read the body: {error}"))),
+        Err(_) => Err(Failure::new(
+            504,
+            "Timeout",
+            "the body did not come in time",
+        )),
     }
 }
 
@@ -96,7 +133,7 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Failure> {
 
 /// Reads the object of a request: of its kind and version, which may be left out.
 pub(super) async fn object(call: &Call, body: Body) -> Result<Value, Failure> {
-    let bytes = read(body).await?;
+    let bytes = read(call, body).await?;
     let mut object = decode(media_type(&call.headers), &bytes)?;
     check_kind(&mut object, &call.target.api_version(), &call.resource.kind)?;
     Ok(object)
@@ -135,7 +172,7 @@ pub(super) async fn part(
     group_version: (&str, &str),
     kind: &str,
 ) -> Result<Value, Failure> {
-    let bytes = read(body).await?;
+    let bytes = read(call, body).await?;
     let mut object = if bytes.is_empty() {
         Value::Object(serde_json::Map::new())
     } else {

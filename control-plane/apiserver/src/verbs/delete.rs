@@ -94,7 +94,7 @@ pub(super) async fn delete_collection(call: &Call, sent: Body) -> Result<Respons
 
 /// Reads the options from the body, or else from the query.
 async fn options(call: &Call, sent: Body) -> Result<DeleteOptions, Failure> {
-    let bytes = body::read(sent).await?;
+    let bytes = body::read(call, sent).await?;
     let mut options = if bytes.is_empty() {
         DeleteOptions::default()
     } else {

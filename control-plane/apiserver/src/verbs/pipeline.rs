@@ -1,5 +1,7 @@
 //! The one way in which objects change.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,10 +12,11 @@ use crate::catalog::{default_builtin, validate_builtin};
 use crate::failure::{About, Cause, Failure};
 use crate::patch;
 use crate::store::{Expect, StoreError, Stored};
-use std::sync::Arc;
 
 /// How often a change is made again on what somebody else wrote meanwhile.
 const ATTEMPTS: usize = 16;
+/// Depth of objects, with room for what reviews, lists and events put around them below the 128 that readers take.
+const DEPTH_MAX: usize = 112;
 
 /// A change of one object.
 #[derive(Clone, Copy)]
@@ -113,7 +116,26 @@ async fn prepare(
             now,
         );
     }
+    check_depth(&new)?;
     Ok(new)
+}
+
+/// Refuses what could not be read back: JSON's reader bounds the depth.
+fn check_depth(object: &Value) -> Result<(), Failure> {
+    if is_within(object, DEPTH_MAX) {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "the object is nested deeper than {DEPTH_MAX} levels; make it flatter"
+    )))
+}
+
+fn is_within(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|it| is_within(it, depth - 1)),
+        Value::Object(fields) => depth > 0 && fields.values().all(|it| is_within(it, depth - 1)),
+        _ => true,
+    }
 }
 
 /// Brings what a client sent into the form of its kind, and undoes what it may not change.

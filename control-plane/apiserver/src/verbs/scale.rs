@@ -29,7 +29,7 @@ pub(super) async fn answer(call: &Call, sent: Body) -> Result<Response<Body>, Fa
         Verb::Patch => {
             let media = body::media_type(&call.headers).to_owned();
             write::check_media(call, &media)?;
-            let bytes = body::read(sent).await?;
+            let bytes = body::read(call, sent).await?;
             let patch = body::json(&bytes)?;
             change(call, &paths, &|scale| {
                 write::patch_document(&media, scale, &patch)

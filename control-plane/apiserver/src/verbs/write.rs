@@ -64,7 +64,7 @@ pub(super) async fn update(call: &Call, sent: Body) -> Result<Response<Body>, Fa
 
 pub(super) async fn patch(call: &Call, sent: Body) -> Result<Response<Body>, Failure> {
     let media = body::media_type(&call.headers).to_owned();
-    let bytes = body::read(sent).await?;
+    let bytes = body::read(call, sent).await?;
     if media == APPLY_PATCH {
         return apply(call, &body::yaml(&bytes)?).await;
     }

@@ -33,7 +33,7 @@ async fn reads_and_writes_are_counted() {
                 count
             }),
     );
-    let writes = rate(writes.await, begin);
+    let writes = rate(&writes.await, begin);
     let begin = Instant::now();
     let reads = join_all(
         clients
@@ -49,7 +49,7 @@ async fn reads_and_writes_are_counted() {
                 count
             }),
     );
-    let reads = rate(reads.await, begin);
+    let reads = rate(&reads.await, begin);
     println!("{writes} writes/s and {reads} reads/s of {CLIENTS} clients");
     assert!(
         writes > 20 && reads > 200,
@@ -57,7 +57,7 @@ async fn reads_and_writes_are_counted() {
     );
 }
 
-fn rate(counts: Vec<u64>, begin: Instant) -> u64 {
+fn rate(counts: &[u64], begin: Instant) -> u64 {
     let millis = u64::try_from(begin.elapsed().as_millis()).unwrap().max(1);
     counts.iter().sum::<u64>() * 1000 / millis
 }

@@ -646,3 +646,28 @@ async fn a_namespace_ends_after_its_content() {
     fixture.put(&format!("{path}/finalize"), &done).await.ok();
     fixture.get(path).await.failed(404, "NotFound");
 }
+
+#[tokio::test]
+async fn an_object_cannot_grow_or_nest_without_bound() {
+    let fixture = Fixture::new().await;
+    fixture.create(WIDGETS, &widget("a")).await;
+    let path = format!("{WIDGETS}/a");
+    let text = "x".repeat(BODY_MAX / 2);
+    fixture
+        .merge(&path, &json!({"spec": {"colour": text}}))
+        .await
+        .ok();
+    let grown = fixture
+        .merge(&path, &json!({"spec": {"parts": [{"name": text}]}}))
+        .await;
+    grown.failed(413, "RequestEntityTooLarge");
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let nested = (0..120).fold(json!({"type": "object"}), |inner, _| json!({"x": inner}));
+    let answer = fixture
+        .post(
+            crds,
+            &json!({"metadata": {"name": "a"}, "spec": {"x": nested}}),
+        )
+        .await;
+    assert!(answer.status.is_client_error(), "{}", answer.text);
+}
