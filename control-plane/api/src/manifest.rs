@@ -94,7 +94,7 @@ pub enum ManifestError {
 ///
 /// Fails on the first document that is no known object, naming the field.
 pub fn parse_manifest(text: &str) -> Result<Vec<Document>, ManifestError> {
-    let documents = values(text)?;
+    let documents = documents(text)?;
     if documents.is_empty() {
         return Err(ManifestError::Empty);
     }
@@ -116,7 +116,12 @@ pub fn parse_vmi_json(json: &[u8]) -> Result<(Vmi, Vec<FieldPath>), ManifestErro
     typed(value)
 }
 
-fn values(text: &str) -> Result<Vec<Value>, ManifestError> {
+/// Reads the documents of a manifest of any kinds, YAML or JSON; empty ones are left out.
+///
+/// # Errors
+///
+/// Fails when the text is neither, or exceeds the bounds on length, nesting and aliases.
+pub fn documents(text: &str) -> Result<Vec<Value>, ManifestError> {
     if text.len() > MAX_TEXT_LEN {
         return Err(ManifestError::TooLong(text.len()));
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use self::garbage::{Dependent, Duty, duties};
+use crate::definitions;
 use crate::objects::{Objects, Refused};
 use crate::server::ApiServer;
 use crate::ticks::Ticks;
@@ -48,6 +49,7 @@ async fn keep(server: ApiServer, objects: Objects, authority: String) {
         // A kind that is new is followed once the kinds themselves have changed, which they do before its first object.
         while followed(&server) == resources {
             collect(&server, &objects, &resources).await;
+            definitions::keep(server.store(), server.registry(), &objects).await;
             namespaces::keep(&server, &objects, &resources, &authority).await;
             ticks.next().await;
         }

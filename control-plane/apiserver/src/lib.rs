@@ -13,6 +13,7 @@ pub mod access;
 pub mod admission;
 mod answer;
 pub mod catalog;
+mod definitions;
 pub mod discovery;
 pub mod failure;
 pub mod housekeeping;
