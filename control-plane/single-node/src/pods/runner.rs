@@ -216,7 +216,7 @@ impl Runner {
         }
         let known: HashSet<_> = self.workers().keys().cloned().collect();
         let site = Arc::clone(&self.site);
-        let cleaned = on_disk(move || clean_except(&site, &known)).await;
+        let cleaned = on_disk(move || clean_except(&site.options, &site.cgroups, &known)).await;
         if let Err(error) = cleaned {
             tracing::warn!(%error, "cannot remove all that earlier pods left");
         }
@@ -289,7 +289,7 @@ impl Runner {
         }
         let site = Arc::clone(&self.site);
         on_disk(move || {
-            clean_except(&site, &HashSet::new())?;
+            clean_except(&site.options, &site.cgroups, &HashSet::new())?;
             unshare_folder(&site.options.pods_dir())
         })
         .await
@@ -302,35 +302,40 @@ impl Runner {
 /// # Errors
 ///
 /// Fails when something cannot be removed.
-pub fn clean(
-    options: Options,
-    cluster: Arc<dyn Cluster>,
-    images: Arc<dyn ImageSource>,
-    devices: Arc<dyn DeviceSource>,
-) -> io::Result<()> {
+pub fn remove_all(options: &Options) -> io::Result<()> {
     let cgroups = Cgroups::find(&options.cgroup_parent)?;
-    let site = Site {
-        options,
-        cluster,
-        images,
-        devices,
-        cgroups,
-        starts: Semaphore::new(1),
-    };
-    clean_except(&site, &HashSet::new())?;
-    unshare_folder(&site.options.pods_dir())
+    clean_except(options, &cgroups, &HashSet::new())?;
+    unshare_folder(&options.pods_dir())
 }
 
-fn clean_except(site: &Site, wanted: &HashSet<String>) -> io::Result<()> {
+/// Does what [`remove_all`] does.
+///
+/// # Errors
+///
+/// As [`remove_all`].
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers hand over what they made for this alone"
+)]
+pub fn clean(
+    options: Options,
+    _cluster: Arc<dyn Cluster>,
+    _images: Arc<dyn ImageSource>,
+    _devices: Arc<dyn DeviceSource>,
+) -> io::Result<()> {
+    remove_all(&options)
+}
+
+fn clean_except(options: &Options, cgroups: &Cgroups, wanted: &HashSet<String>) -> io::Result<()> {
     let mut uids = HashSet::new();
-    for folder in [site.options.sandboxes_dir(), site.options.pods_dir()] {
+    for folder in [options.sandboxes_dir(), options.pods_dir()] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         uids.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     }
     for uid in uids.difference(wanted) {
         tracing::info!(uid, "removing what an earlier pod left");
-        release(site, uid)?;
-        remove_files(site, uid, None)?;
+        release(options, cgroups, uid)?;
+        remove_files(options, uid, None)?;
     }
     Ok(())
 }

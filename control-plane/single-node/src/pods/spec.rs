@@ -73,6 +73,7 @@ impl Parts<'_> {
             is_root_read_only: rights.is_root_read_only,
             namespaces: self.namespaces.clone(),
             cgroups: group.folders.clone(),
+            keeper_cgroup: group.keeper.clone(),
             oom_counter: group.oom_counter.clone(),
             mounts: self.mounts()?,
             devices: self.devices()?,

@@ -7,7 +7,7 @@ mod folders;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
@@ -59,8 +59,12 @@ pub(crate) struct Maker<'a> {
     pub(crate) cluster: &'a Arc<dyn Cluster>,
     pub(crate) images: &'a Arc<dyn ImageSource>,
     pub(crate) secrets: &'a [PullSecret],
+    pub(crate) tokens: &'a Tokens,
     pub(crate) pod: &'a Pod,
 }
+
+/// Tokens that are good still, by volume and path, with when each is to be renewed.
+pub(crate) type Tokens = Mutex<BTreeMap<(String, PathBuf), (String, Timestamp)>>;
 
 impl Maker<'_> {
     pub(crate) fn uid(&self) -> &str {
@@ -98,22 +102,20 @@ impl Maker<'_> {
         Ok(ready)
     }
 
-    /// Writes again what volumes have of objects that change, and returns when the next token is due.
-    pub(crate) async fn refresh(&self, only_pod: bool) -> Result<Option<Timestamp>, VolumeError> {
+    /// Writes again what volumes have of objects that change, or of the pod only.
+    pub(crate) async fn refresh(&self, only_pod: bool) -> Result<(), VolumeError> {
         let empty = PodSpec::default();
         let spec = self.pod.spec.as_ref().unwrap_or(&empty);
-        let mut due = None;
         for volume in spec.volumes.iter().flatten() {
             let of_pod = volume.downward_api.is_some();
             let of_objects = volume.config_map.is_some()
                 || volume.secret.is_some()
                 || volume.projected.is_some();
             if of_pod || (of_objects && !only_pod) {
-                let (_, token_due) = self.files(volume).await?;
-                due = [due, token_due].into_iter().flatten().min();
+                self.files(volume).await?;
             }
         }
-        Ok(due)
+        Ok(())
     }
 
     async fn volume(&self, volume: &Volume) -> Result<Ready, VolumeError> {
@@ -148,7 +150,7 @@ impl Maker<'_> {
         {
             return Ok(Ready {
                 is_read_only: true,
-                ..Ready::folder(self.files(volume).await?.0)
+                ..Ready::folder(self.files(volume).await?)
             });
         }
         if let Some(claim) = &volume.persistent_volume_claim {

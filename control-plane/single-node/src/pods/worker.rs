@@ -23,7 +23,7 @@ use super::devices::DeviceSource;
 use super::observed::{Observed, Refusal, Setback, Stopping};
 use super::options::Options;
 use super::plan::{Action, after, plan};
-use super::volumes::{Maker, Ready, on_disk};
+use super::volumes::{Maker, Ready, Tokens, on_disk};
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::image::{ImageSource, PullSecret};
 use crate::sandbox::spec::Namespaces;
@@ -59,6 +59,7 @@ pub(super) struct Worker {
     volumes: Option<BTreeMap<String, Ready>>,
     namespaces: Namespaces,
     secrets: Vec<PullSecret>,
+    tokens: Arc<Tokens>,
     told: Option<PodStatus>,
     events: HashMap<String, String>,
     minders: Minders,
@@ -85,6 +86,7 @@ impl Worker {
             volumes: None,
             namespaces: Namespaces::default(),
             secrets: Vec::new(),
+            tokens: Arc::default(),
             told: None,
             events: HashMap::new(),
             minders: Minders::new(tell),
@@ -280,36 +282,29 @@ impl Worker {
     /// Makes volumes, and reads the pod's pull secrets. `None` when the pod is to end.
     async fn make_volumes(&mut self) -> Option<Result<(), String>> {
         let (site, pod) = (Arc::clone(&self.site), Arc::clone(&self.pod));
+        let tokens = Arc::clone(&self.tokens);
         let made = self.patiently(async move {
             let secrets = pull_secrets(&site, &pod).await;
-            let maker = maker(&site, &pod, &secrets);
-            let ready = maker.make().await.map_err(|error| error.to_string());
-            let due = maker.refresh(true).await.ok().flatten();
-            (ready, secrets, due)
+            let ready = maker(&site, &pod, &secrets, &tokens).make().await;
+            (ready.map_err(|error| error.to_string()), secrets)
         });
-        let (ready, secrets, due) = made.await?;
+        let (ready, secrets) = made.await?;
         self.secrets = secrets;
-        let refresh =
-            changes(&self.pod).then(|| after(Timestamp::now(), self.site.options.timing.refresh));
-        self.refresh_at = [refresh, due].into_iter().flatten().min();
+        let refresh = after(Timestamp::now(), self.site.options.timing.refresh);
+        self.refresh_at = changes(&self.pod).then_some(refresh);
         Some(ready.map(|ready| self.volumes = Some(ready)))
     }
 
     /// Writes again what volumes have of objects that change.
     async fn refresh(&mut self, only_pod: bool) {
         let (site, pod) = (Arc::clone(&self.site), Arc::clone(&self.pod));
-        let secrets = self.secrets.clone();
-        let refreshed = maker(&site, &pod, &secrets).refresh(only_pod).await;
-        if let Err(error) = &refreshed {
+        let (secrets, tokens) = (self.secrets.clone(), Arc::clone(&self.tokens));
+        let maker = maker(&site, &pod, &secrets, &tokens);
+        if let Err(error) = maker.refresh(only_pod).await {
             tracing::warn!(pod = self.name(), %error, "volumes keep what they have");
         }
         if !only_pod {
-            let next = after(Timestamp::now(), self.site.options.timing.refresh);
-            let due = refreshed
-                .ok()
-                .flatten()
-                .filter(|due| *due > Timestamp::now());
-            self.refresh_at = Some(due.map_or(next, |due| due.min(next)));
+            self.refresh_at = Some(after(Timestamp::now(), site.options.timing.refresh));
         }
     }
 
@@ -400,12 +395,18 @@ impl Worker {
     }
 }
 
-fn maker<'a>(site: &'a Site, pod: &'a Pod, secrets: &'a [PullSecret]) -> Maker<'a> {
+fn maker<'a>(
+    site: &'a Site,
+    pod: &'a Pod,
+    secrets: &'a [PullSecret],
+    tokens: &'a Tokens,
+) -> Maker<'a> {
     Maker {
         options: &site.options,
         cluster: &site.cluster,
         images: &site.images,
         secrets,
+        tokens,
         pod,
     }
 }

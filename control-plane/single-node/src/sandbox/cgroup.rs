@@ -10,6 +10,8 @@ use super::mount_table::MountTable;
 
 /// Controllers of version 1 that are used where mounted.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "devices"];
+/// Name of the group of containers' keepers.
+const KEEPERS: &str = "keepers";
 /// Period in which processor time is counted.
 const CPU_PERIOD_US: u64 = 100_000;
 /// Least share and quota that the kernel takes.
@@ -54,6 +56,8 @@ pub struct Cgroups {
     v1: BTreeMap<&'static str, PathBuf>,
     /// Folder of version 2, where it has controllers.
     v2: Option<PathBuf>,
+    /// Folder of the hierarchy of version 1 by which an init system knows services.
+    services: Option<PathBuf>,
     /// Name of the group that all of ours are in.
     parent: String,
 }
@@ -63,6 +67,8 @@ pub struct Cgroups {
 pub struct Group {
     /// Folders to join.
     pub folders: Vec<PathBuf>,
+    /// Folder that the keeper joins.
+    pub keeper: Option<PathBuf>,
     /// File with a line `oom_kill N`.
     pub oom_counter: Option<PathBuf>,
 }
@@ -81,6 +87,7 @@ impl Cgroups {
         let mut found = Self {
             v1: BTreeMap::new(),
             v2: None,
+            services: None,
             parent: parent.to_owned(),
         };
         for entry in table
@@ -89,6 +96,14 @@ impl Cgroups {
             .filter(|entry| entry.root == Path::new("/"))
         {
             match entry.kind.as_str() {
+                "cgroup"
+                    if entry
+                        .options
+                        .split(',')
+                        .any(|option| option == "name=systemd") =>
+                {
+                    found.services = Some(entry.point.clone());
+                }
                 "cgroup" => {
                     let has = |name: &&str| entry.options.split(',').any(|option| option == *name);
                     for controller in CONTROLLERS.into_iter().filter(has) {
@@ -107,15 +122,33 @@ impl Cgroups {
                 fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
             controllers.split_whitespace().any(|name| name == "memory")
         };
+        if found.services.is_none() {
+            // There every group is one of services.
+            found.services = found.v2.clone();
+        }
         found.v2 = found.v2.filter(has_controllers);
         found
+    }
+
+    /// Makes the group of containers' keepers, which must not end with who started them. `None` where that is not to be
+    /// had. Blocks.
+    #[must_use]
+    pub fn keepers(&self) -> Option<PathBuf> {
+        let folder = self.services.as_ref()?.join(&self.parent).join(KEEPERS);
+        fs::create_dir_all(&folder).is_ok().then_some(folder)
     }
 
     /// Makes the groups of a container, limited. What the host does not have or allow is left out, and named. Blocks.
     #[must_use]
     pub fn make(&self, pod: &str, container: &str, limits: &Limits) -> (Group, Vec<String>) {
-        let mut group = Group::default();
+        let mut group = Group {
+            keeper: self.keepers(),
+            ..Group::default()
+        };
         let mut missing = Vec::new();
+        if self.v1.is_empty() && self.v2.is_none() {
+            missing.push("no control groups are mounted at /sys/fs/cgroup".to_owned());
+        }
         for (controller, root) in &self.v1 {
             let folder = self.container_folder(root, pod, container);
             let made =
@@ -192,7 +225,16 @@ impl Cgroups {
             // The last one leaves the place as it was.
             let _others_are_there = fs::remove_dir(root.join(&self.parent));
         }
+        self.remove_keepers();
         Ok(())
+    }
+
+    fn remove_keepers(&self) {
+        if let Some(root) = &self.services {
+            // Where keepers live, their group stays.
+            let _in_use = fs::remove_dir(root.join(&self.parent).join(KEEPERS));
+            let _in_use = fs::remove_dir(root.join(&self.parent));
+        }
     }
 
     /// Returns the processes in a pod's groups. Blocks.

@@ -16,11 +16,16 @@ use super::spec::ContainerSpec;
 /// Most bytes of what a keeper tells at the start.
 const REPORT_LEN_MAX_BYTES: u64 = 8192;
 
+/// Why a container did not start when this program ended at the wrong moment.
+const INTERRUPTED: &str = "the node was stopped while the container started";
+
 /// What became of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Life {
     /// It was never started.
     None,
+    /// Its keeper prepares it.
+    Starting,
     /// It runs.
     Running(Started),
     /// It has ended, or could not start.
@@ -113,19 +118,7 @@ impl Container {
             return Ok(Life::Ended { started, ended });
         }
         let Some(started) = started else {
-            let was_asked = self.folder.join(record::SPEC).exists();
-            let ended = Ended::failed(
-                Timestamp::now(),
-                "the node was stopped while the container started".to_owned(),
-            );
-            return Ok(if was_asked {
-                Life::Ended {
-                    started: None,
-                    ended,
-                }
-            } else {
-                Life::None
-            });
+            return self.life_before_start();
         };
         if started.keeper.is_alive() {
             return Ok(Life::Running(started));
@@ -137,6 +130,26 @@ impl Container {
             started: Some(started),
             ended,
         })
+    }
+
+    /// A container without a note of its start: its keeper prepares it still, or is gone, or comes too late.
+    fn life_before_start(&self) -> io::Result<Life> {
+        if !self.folder.join(record::SPEC).exists() {
+            return Ok(Life::None);
+        }
+        let Some(_unkept) = record::hold_unkept(&self.folder)? else {
+            return Ok(Life::Starting);
+        };
+        // The keeper may have noted more before it went.
+        let started = record::read(&self.folder, record::STARTED)?;
+        let noted = record::read(&self.folder, record::ENDED)?;
+        let ended = match (noted, &started) {
+            (Some(ended), _) => return Ok(Life::Ended { started, ended }),
+            (None, Some(_)) => Ended::unseen(Timestamp::now()),
+            (None, None) => Ended::failed(Timestamp::now(), INTERRUPTED.to_owned()),
+        };
+        self.note_end(&ended)?;
+        Ok(Life::Ended { started, ended })
     }
 
     /// Notes an end that nobody else did.

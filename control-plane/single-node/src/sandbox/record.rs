@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,36 @@ impl Ended {
             is_out_of_memory: false,
             failure: Some(failure),
         }
+    }
+}
+
+/// Holds a container's specification for who keeps the container, and thereby tells that somebody does. Waits while
+/// another looks. `None` when there is no specification.
+///
+/// # Errors
+///
+/// Fails when the host refuses.
+pub fn hold(folder: &Path) -> io::Result<Option<fs::File>> {
+    let file = match fs::File::open(folder.join(SPEC)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+    Ok(Some(file))
+}
+
+/// Holds a container's specification unless somebody does already. A keeper that comes later waits until the file is
+/// dropped. `None` when a keeper lives.
+///
+/// # Errors
+///
+/// Fails when there is no specification, or the host refuses.
+pub fn hold_unkept(folder: &Path) -> io::Result<Option<fs::File>> {
+    let file = fs::File::open(folder.join(SPEC))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -58,7 +58,16 @@ pub(crate) fn main(folder: &Path) -> ExitCode {
 
 fn keep(folder: &Path) -> io::Result<()> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no spec.json");
+    let _kept = record::hold(folder)?.ok_or_else(missing)?;
     let spec: ContainerSpec = record::read(folder, record::SPEC)?.ok_or_else(missing)?;
+    if folder.join(record::ENDED).exists() {
+        // Who had this keeper started was restarted, and has given the container up.
+        return Ok(());
+    }
+    if let Some(group) = &spec.keeper_cgroup {
+        // Whoever ends the group of who started this keeper would end the container with it. Not every host lets us.
+        let _stays_there = fs::write(group.join("cgroup.procs"), "0");
+    }
     let _leads_already = rustix::process::setsid();
     // Whoever is short of memory takes the container rather than its keeper. Not everyone may ask for that.
     let _stays_ordinary = fs::write("/proc/self/oom_score_adj", "-999");

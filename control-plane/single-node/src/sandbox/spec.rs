@@ -19,6 +19,8 @@ pub struct ContainerSpec {
     pub namespaces: Namespaces,
     /// Control group folders to join.
     pub cgroups: Vec<PathBuf>,
+    /// Control group folder for the keeper.
+    pub keeper_cgroup: Option<PathBuf>,
     /// File that counts how often the kernel killed for want of memory, in a line `oom_kill N`.
     pub oom_counter: Option<PathBuf>,
     /// What is mounted in its root, outer ones before those inside them.

@@ -9,6 +9,7 @@
 )]
 
 mod containers;
+mod crashes;
 mod launcher;
 mod memory;
 mod node;

@@ -46,7 +46,9 @@ impl ImageSource for TestImages {
 }
 
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    folder: PathBuf,
+    /// Removed with the node.
+    _place: Option<Place>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) runner: Arc<Runner>,
 }
@@ -55,21 +57,36 @@ impl Node {
     /// Starts a node; `None`, with the reason printed, without root.
     pub(crate) fn new() -> Option<Self> {
         let place = Place::new()?;
+        let folder = place.folder.path().to_owned();
+        Some(Self::with(folder, Some(place)))
+    }
+
+    /// Starts a node in a place that others use too.
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self::with(folder.to_owned(), None)
+    }
+
+    fn with(folder: PathBuf, place: Option<Place>) -> Self {
         let memory = Arc::new(Memory::default());
-        let runner = runner(&place, &memory);
+        let runner = runner(&folder, &memory);
         memory.tells(&runner);
-        Some(Self {
-            place,
+        Self {
+            folder,
+            _place: place,
             memory,
             runner,
-        })
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Puts another runner in place, as after a restart of the node.
     pub(crate) fn restart(&mut self) {
         let memory = Arc::new(Memory::default());
         let old = std::mem::replace(&mut self.memory, memory);
-        self.runner = runner(&self.place, &self.memory);
+        self.runner = runner(&self.folder, &self.memory);
         self.memory.tells(&self.runner);
         for pod in old.all_pods() {
             self.memory.put_pod(pod);
@@ -142,7 +159,7 @@ impl Node {
             );
         }
         for controller in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let group = controller.path().join(parent(&self.place));
+            let group = controller.path().join(parent(&self.folder));
             if group.exists() {
                 left.push(group.display().to_string());
             }
@@ -161,41 +178,31 @@ impl Node {
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        self.place.path("state")
+        self.path("state")
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let options = self.runner.options().clone();
-        let images = TestImages {
-            programs: "/".into(),
-            folders: "/".into(),
-        };
-        let cleaned = single_node::pods::runner::clean(
-            options,
-            Arc::new(Memory::default()),
-            Arc::new(images),
-            Arc::new(HostDevices),
-        );
+        let cleaned = single_node::pods::runner::remove_all(self.runner.options());
         if !std::thread::panicking() {
             cleaned.unwrap();
         }
     }
 }
 
-fn parent(place: &Place) -> String {
+fn parent(folder: &Path) -> String {
     format!(
         "ferrovirt-{}",
-        place.folder.path().file_name().unwrap().to_string_lossy()
+        folder.file_name().unwrap().to_string_lossy()
     )
 }
 
-fn runner(place: &Place, memory: &Arc<Memory>) -> Arc<Runner> {
-    let mut options = Options::new("node01", &place.path("state"));
+fn runner(folder: &Path, memory: &Arc<Memory>) -> Arc<Runner> {
+    let mut options = Options::new("node01", &folder.join("state"));
     options.ferrovirt = FERROVIRT.into();
     options.launcher = Path::new(FERROVIRT).with_file_name("virt-launcher");
-    options.cgroup_parent = parent(place);
+    options.cgroup_parent = parent(folder);
     options.host_ip = Some("192.0.2.1".to_owned());
     options.timing = Timing {
         backoff: Duration::from_millis(200),
@@ -203,8 +210,8 @@ fn runner(place: &Place, memory: &Arc<Memory>) -> Arc<Runner> {
         ..Timing::default()
     };
     let images = TestImages {
-        programs: place.path("programs"),
-        folders: place.path("images"),
+        programs: folder.join("programs"),
+        folders: folder.join("images"),
     };
     Runner::new(
         options,

@@ -54,6 +54,7 @@ impl Place {
             is_root_read_only: false,
             namespaces: Namespaces::default(),
             cgroups: Vec::new(),
+            keeper_cgroup: None,
             oom_counter: None,
             mounts: Vec::new(),
             devices: Vec::new(),

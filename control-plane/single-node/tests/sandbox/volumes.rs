@@ -111,7 +111,7 @@ async fn labels_that_change_are_seen() {
 #[tokio::test]
 async fn folders_of_the_host_and_paths_in_them() {
     let Some(node) = Node::new() else { return };
-    let host = node.place.path("host");
+    let host = node.path("host");
     fs::create_dir_all(host.join("sub")).unwrap();
     fs::write(host.join("sub/file"), "of the host\n").unwrap();
     let path = host.to_str().unwrap();
@@ -149,7 +149,7 @@ async fn folders_of_the_host_and_paths_in_them() {
 #[tokio::test]
 async fn no_path_leads_out_of_a_volume() {
     let Some(node) = Node::new() else { return };
-    let host = node.place.path("host");
+    let host = node.path("host");
     fs::create_dir_all(&host).unwrap();
     symlink("/etc", host.join("link")).unwrap();
     for (name, sub_path) in [("link", "link"), ("up", "../x"), ("root", "/etc")] {
@@ -163,13 +163,13 @@ async fn no_path_leads_out_of_a_volume() {
             "{terminated}"
         );
     }
-    assert!(!node.place.path("x").exists());
+    assert!(!node.path("x").exists());
 }
 
 #[tokio::test]
 async fn claims_and_images() {
     let Some(node) = Node::new() else { return };
-    let [claimed, image] = ["claimed", "images/disk"].map(|name| node.place.path(name));
+    let [claimed, image] = ["claimed", "images/disk"].map(|name| node.path(name));
     fs::create_dir_all(&claimed).unwrap();
     fs::create_dir_all(image.join("disk")).unwrap();
     fs::write(image.join("disk/image.raw"), "a disk\n").unwrap();
@@ -200,7 +200,7 @@ async fn images_are_roots_that_stay_as_they_are() {
         return;
     };
     assert!(busybox.is_file());
-    let image = node.place.path("images/box");
+    let image = node.path("images/box");
     fs::create_dir_all(image.join("bin")).unwrap();
     fs::copy("/bin/busybox", image.join("bin/sh")).unwrap();
     let mut wanted = pod(

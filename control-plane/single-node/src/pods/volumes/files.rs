@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -39,12 +40,8 @@ pub(super) struct File {
 }
 
 impl Maker<'_> {
-    /// Writes such a volume, and returns its folder and when a token in it is due to be renewed.
-    pub(super) async fn files(
-        &self,
-        volume: &Volume,
-    ) -> Result<(PathBuf, Option<Timestamp>), VolumeError> {
-        let mut due = None;
+    /// Writes such a volume, and returns its folder.
+    pub(super) async fn files(&self, volume: &Volume) -> Result<PathBuf, VolumeError> {
         let mut files = Files::new();
         let kind = if let Some(wanted) = &volume.config_map {
             let mode = wanted.default_mode.unwrap_or(MODE_DEFAULT);
@@ -73,9 +70,7 @@ impl Maker<'_> {
             let projected = volume.projected.clone().unwrap_or_default();
             let mode = projected.default_mode.unwrap_or(MODE_DEFAULT);
             for source in projected.sources.iter().flatten() {
-                let (more, token_due) = self.projection(volume, source, mode).await?;
-                files.extend(more);
-                due = [due, token_due].into_iter().flatten().min();
+                files.extend(self.projection(volume, source, mode).await?);
             }
             "projected"
         };
@@ -84,7 +79,7 @@ impl Maker<'_> {
         let is_secret = kind == "secret" || kind == "projected";
         let written = on_disk(move || write(&made, &files, is_secret, group)).await;
         written.map_err(|error| self.failed(volume, &error.to_string()))?;
-        Ok((folder, due))
+        Ok(folder)
     }
 
     async fn config_map_files(
@@ -194,7 +189,7 @@ impl Maker<'_> {
         volume: &Volume,
         source: &VolumeProjection,
         mode: i32,
-    ) -> Result<(Files, Option<Timestamp>), VolumeError> {
+    ) -> Result<Files, VolumeError> {
         if let Some(wanted) = &source.config_map {
             let files = self
                 .config_map_files(
@@ -205,7 +200,7 @@ impl Maker<'_> {
                     mode,
                 )
                 .await?;
-            return Ok((files, None));
+            return Ok(files);
         }
         if let Some(wanted) = &source.secret {
             let files = self
@@ -217,13 +212,11 @@ impl Maker<'_> {
                     mode,
                 )
                 .await?;
-            return Ok((files, None));
+            return Ok(files);
         }
         if let Some(wanted) = &source.downward_api {
-            return Ok((
-                self.pod_files(volume, wanted.items.as_deref().unwrap_or_default(), mode)?,
-                None,
-            ));
+            let items = wanted.items.as_deref().unwrap_or_default();
+            return self.pod_files(volume, items, mode);
         }
         if let Some(wanted) = &source.service_account_token {
             return self.token(volume, wanted).await;
@@ -235,7 +228,33 @@ impl Maker<'_> {
         &self,
         volume: &Volume,
         wanted: &ServiceAccountTokenProjection,
-    ) -> Result<(Files, Option<Timestamp>), VolumeError> {
+    ) -> Result<Files, VolumeError> {
+        let path = inside(&wanted.path).map_err(|reason| self.failed(volume, &reason))?;
+        let key = (volume.name.clone(), path.clone());
+        let known = lock(self.tokens).get(&key).cloned();
+        let (token, due) = match known.filter(|(_, due)| *due > Timestamp::now()) {
+            Some(known) => known,
+            None => self.new_token(volume, wanted).await?,
+        };
+        lock(self.tokens).insert(key, (token.clone(), due));
+        let mode = if self.fs_group().is_some() {
+            0o640
+        } else {
+            0o644
+        };
+        let file = File {
+            content: token.into_bytes(),
+            mode,
+        };
+        Ok(Files::from([(path, file)]))
+    }
+
+    /// Asks for a token, and returns it with when it is to be renewed: after four fifths of its life.
+    async fn new_token(
+        &self,
+        volume: &Volume,
+        wanted: &ServiceAccountTokenProjection,
+    ) -> Result<(String, Timestamp), VolumeError> {
         let spec = self.pod.spec.as_ref();
         let account = spec
             .and_then(|spec| spec.service_account_name.as_deref())
@@ -254,33 +273,18 @@ impl Maker<'_> {
             },
             ..TokenRequest::default()
         };
-        let made = self
-            .cluster
-            .token(self.namespace(), account.unwrap_or("default"), request)
-            .await;
+        let account = account.unwrap_or("default");
+        let made = self.cluster.token(self.namespace(), account, request).await;
         let status = made.map_err(self.unread(volume))?.status;
         let status = status.ok_or_else(|| self.failed(volume, "the API's answer has no token"))?;
-        let path = inside(&wanted.path).map_err(|reason| self.failed(volume, &reason))?;
-        // Renewed when four fifths of its life are over.
-        let ends = status.expiration_timestamp.0;
-        let due = ends.as_second() - life / 5;
-        let file = File {
-            content: status.token.into_bytes(),
-            mode: 0o640,
-        };
-        let file = if self.fs_group().is_some() {
-            file
-        } else {
-            File {
-                mode: 0o644,
-                ..file
-            }
-        };
-        Ok((
-            Files::from([(path, file)]),
-            Timestamp::from_second(due).ok(),
-        ))
+        let due = status.expiration_timestamp.0.as_second() - life / 5;
+        let due = Timestamp::from_second(due).unwrap_or_else(|_| Timestamp::now());
+        Ok((status.token, due))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the files for keys, all of them or those selected.

@@ -5,17 +5,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
-use super::{Site, Worker, in_turn};
+use super::{Worker, in_turn};
 use crate::pods::observed::{Current, Finished, Refusal};
+use crate::pods::options::Options;
 use crate::pods::plan::init_containers;
 use crate::pods::probes;
 use crate::pods::spec::{hostname, write_etc};
 use crate::pods::volumes::on_disk;
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::container::{Container as Run, Life};
 use crate::sandbox::mount_table::MountTable;
 use crate::sandbox::namespaces::{self, Shared};
@@ -23,6 +26,11 @@ use crate::sandbox::record::{self, Ended, Started};
 
 /// Name of the note on a pod in its sandbox's folder.
 const POD: &str = "pod.json";
+
+/// How often a container that was being started when this program ended is looked at.
+const STARTING_LOOKS_MAX: usize = 1000;
+/// Time between such looks: keepers take milliseconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// What is noted of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +135,15 @@ impl Worker {
         self.observed.runs_mut(name).count = run;
         match life {
             Life::None => {}
+            Life::Starting => {
+                let life = self.wait_for_start(name, run).await;
+                let found = Found {
+                    run,
+                    life,
+                    image_id,
+                };
+                Box::pin(self.adopt_run(name, found)).await;
+            }
             Life::Running(started) => {
                 let container = self.spec_of(name);
                 self.observed.runs_mut(name).begin(
@@ -152,6 +169,25 @@ impl Worker {
                 runs.image_id = image_id;
             }
         }
+    }
+
+    /// Waits until a container's keeper has prepared it, or has not for too long.
+    async fn wait_for_start(&self, name: &str, run: u32) -> Life {
+        let folder = self.site.options.container_dir(&self.uid(), name, run);
+        for _ in 0..STARTING_LOOKS_MAX {
+            let container = Run::at(folder.clone());
+            match on_disk(move || container.life()).await {
+                Ok(Life::Starting) => tokio::time::sleep(BETWEEN_LOOKS).await,
+                Ok(life) => return life,
+                Err(_) => break,
+            }
+        }
+        let started = None;
+        let ended = Ended::failed(
+            Timestamp::now(),
+            "the container's keeper does not start it".to_owned(),
+        );
+        Life::Ended { started, ended }
     }
 
     fn spec_of(&self, name: &str) -> k8s_openapi::api::core::v1::Container {
@@ -212,7 +248,7 @@ impl Worker {
     /// Lets go what the pod held.
     pub(super) async fn release(&mut self) {
         let (site, uid) = (Arc::clone(&self.site), self.uid());
-        let released = on_disk(move || release(&site, &uid)).await;
+        let released = on_disk(move || release(&site.options, &site.cgroups, &uid)).await;
         if let Err(error) = released {
             tracing::warn!(pod = self.name(), %error, "cannot let go all that the pod held; trying again");
             tokio::time::sleep(self.site.options.timing.retry).await;
@@ -245,7 +281,8 @@ impl Worker {
         }
         let (site, uid) = (Arc::clone(&self.site), self.uid());
         let (namespace, name) = (self.namespace(), self.name());
-        let removed = on_disk(move || remove_files(&site, &uid, Some((&namespace, &name)))).await;
+        let removed =
+            on_disk(move || remove_files(&site.options, &uid, Some((&namespace, &name)))).await;
         if let Err(error) = removed {
             tracing::warn!(pod = self.name(), %error, "cannot remove the pod's files; trying again");
             tokio::time::sleep(self.site.options.timing.retry).await;
@@ -306,12 +343,12 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Ends what still runs of a pod, and lets its namespaces, control groups and mounts go. Blocks.
-pub(in crate::pods) fn release(site: &Site, uid: &str) -> io::Result<()> {
-    let sandbox = site.options.sandbox_dir(uid);
+pub(in crate::pods) fn release(options: &Options, cgroups: &Cgroups, uid: &str) -> io::Result<()> {
+    let sandbox = options.sandbox_dir(uid);
     kill_all(&sandbox)?;
-    site.cgroups.remove(uid)?;
+    cgroups.remove(uid)?;
     namespaces::remove(&sandbox)?;
-    unmount_below(&site.options.pod_dir(uid))?;
+    unmount_below(&options.pod_dir(uid))?;
     for name in names(&sandbox.join("containers"))? {
         let runs = sandbox.join("containers").join(name);
         for run in names(&runs)? {
@@ -328,14 +365,28 @@ fn kill_all(sandbox: &Path) -> io::Result<()> {
     for name in names(&sandbox.join("containers"))? {
         let runs = sandbox.join("containers").join(name);
         for run in names(&runs)? {
-            let run = Run::at(runs.join(run));
-            if let Life::Running(started) = run.life()? {
+            if let Life::Running(started) = started_life(&Run::at(runs.join(run)))? {
                 started.process.signal(rustix::process::Signal::KILL)?;
                 wait_for_end(&started)?;
             }
         }
     }
     Ok(())
+}
+
+/// Returns what became of a container, once its keeper has prepared it.
+fn started_life(container: &Run) -> io::Result<Life> {
+    for _ in 0..STARTING_LOOKS_MAX {
+        match container.life()? {
+            // Notes tell nobody that they are written.
+            Life::Starting => std::thread::park_timeout(BETWEEN_LOOKS),
+            life => return Ok(life),
+        }
+    }
+    Err(io::Error::other(format!(
+        "the keeper of {} does not get on",
+        container.folder().display()
+    )))
 }
 
 /// Longest time for which a killed container's keeper is waited.
@@ -370,11 +421,11 @@ fn unmount_below(folder: &Path) -> io::Result<()> {
 
 /// Removes all files of a pod, its logs too when its name is known. Blocks.
 pub(in crate::pods) fn remove_files(
-    site: &Site,
+    options: &Options,
     uid: &str,
     named: Option<(&str, &str)>,
 ) -> io::Result<()> {
-    let folder = site.options.pod_dir(uid);
+    let folder = options.pod_dir(uid);
     unmount_below(&folder)?;
     // Nothing that is mounted may be taken for the pod's own.
     if !MountTable::read()?.below(&folder).is_empty() {
@@ -383,13 +434,13 @@ pub(in crate::pods) fn remove_files(
         ));
     }
     remove_folder(&folder)?;
-    let sandbox = site.options.sandbox_dir(uid);
+    let sandbox = options.sandbox_dir(uid);
     let note: Option<PodNote> = record::read(&sandbox, POD)?;
     let noted = note
         .as_ref()
         .map(|note| (note.namespace.as_str(), note.name.as_str()));
     if let Some((namespace, name)) = named.or(noted) {
-        remove_folder(&site.options.log_dir(namespace, name, uid))?;
+        remove_folder(&options.log_dir(namespace, name, uid))?;
     }
     remove_folder(&sandbox)
 }
