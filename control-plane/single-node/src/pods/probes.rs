@@ -30,6 +30,8 @@ pub(super) struct Subject {
     pub(super) network: Option<PathBuf>,
     /// The container, for its probes and the names of its ports.
     pub(super) container: Container,
+    /// What its probes have found.
+    pub(super) found: Probed,
 }
 
 /// What probes have found before any of them ran.
@@ -54,8 +56,9 @@ pub(super) async fn watch(
     subject: Subject,
     mut tell: impl FnMut(Probed) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 ) {
-    let mut found = before(&subject.container);
-    if let Some(startup) = &subject.container.startup_probe {
+    let mut found = subject.found;
+    let startup = subject.container.startup_probe.as_ref();
+    if let Some(startup) = startup.filter(|_| !found.has_started) {
         let healthy = Judge::new(startup, false)
             .until_decided(&subject, startup)
             .await;
@@ -73,7 +76,7 @@ pub(super) async fn watch(
     let ready = follow(
         &subject,
         subject.container.readiness_probe.as_ref(),
-        false,
+        found.is_ready,
         |is_ready| changes.try_send((true, is_ready)).is_ok(),
     );
     let live = follow(

@@ -173,7 +173,8 @@ impl Runner {
             return;
         };
         let mut workers = self.workers();
-        workers.retain(|_, entry| !entry.news.is_closed());
+        // One whose work is done stays as long as the API has the pod, lest another begins it anew.
+        workers.retain(|_, entry| !entry.news.is_closed() || entry.news.borrow().is_some());
         if let Some(entry) = workers.get(&uid) {
             entry.news.send_replace(Some(Arc::new(pod)));
             return;

@@ -306,6 +306,9 @@ fn waiting(
         .any(|main| main.name == container.name);
     let (reason, message) = match (&runs.setback, &observed.unprepared) {
         (Some(setback), _) => (setback.reason.clone(), Some(setback.message.clone())),
+        (None, Some(setback)) if is_image_reason(&setback.reason) => {
+            (setback.reason.clone(), Some(setback.message.clone()))
+        }
         (None, Some(setback)) => (
             "ContainerCreating".to_owned(),
             Some(setback.message.clone()),
@@ -322,6 +325,15 @@ fn waiting(
         }),
         ..ContainerState::default()
     }
+}
+
+/// Whether a reason to wait is about an image.
+#[must_use]
+pub fn is_image_reason(reason: &str) -> bool {
+    matches!(
+        reason,
+        "ErrImagePull" | "ErrImageNeverPull" | "ImagePullBackOff" | "InvalidImageName"
+    )
 }
 
 fn running(at: Timestamp) -> ContainerState {

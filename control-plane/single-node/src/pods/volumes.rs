@@ -53,6 +53,16 @@ pub(crate) enum VolumeError {
     Image { volume: String, source: ImageError },
 }
 
+impl VolumeError {
+    /// Returns a word for the status or an event.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Image { source, .. } => source.reason(),
+            Self::Failed { .. } | Self::Unsupported { .. } => "FailedMount",
+        }
+    }
+}
+
 /// What volumes are made with.
 pub(crate) struct Maker<'a> {
     pub(crate) options: &'a Options,

@@ -23,7 +23,8 @@ use super::devices::DeviceSource;
 use super::observed::{Observed, Refusal, Setback, Stopping};
 use super::options::Options;
 use super::plan::{Action, after, plan};
-use super::volumes::{Maker, Ready, Tokens, on_disk};
+use super::status::is_image_reason;
+use super::volumes::{Maker, Ready, Tokens, VolumeError, on_disk};
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::image::{ImageSource, PullSecret};
 use crate::sandbox::spec::Namespaces;
@@ -208,7 +209,7 @@ impl Worker {
                     format!("make the pod's namespaces: {error}"),
                 )
             }),
-            Err(error) => Err(("FailedMount", error)),
+            Err(error) => Err((error.reason(), error.to_string())),
         };
         match made {
             Ok(()) => {
@@ -216,8 +217,14 @@ impl Worker {
                 self.observed.unprepared = None;
             }
             Err((reason, message)) => {
-                self.warn(reason, &message, None);
+                let event = if is_image_reason(reason) {
+                    "Failed"
+                } else {
+                    reason
+                };
+                self.warn(event, &message, None);
                 let before = self.observed.unprepared.take();
+                let reason = again(reason, before.is_some());
                 self.observed.unprepared = Some(self.setback(before.as_ref(), reason, message));
             }
         }
@@ -244,10 +251,15 @@ impl Worker {
     fn setback(&self, before: Option<&Setback>, reason: &str, message: String) -> Setback {
         let timing = &self.site.options.timing;
         let count = before.map_or(0, |before| before.count).saturating_add(1);
-        let wait = timing
-            .retry
-            .saturating_mul(2_u32.saturating_pow(count - 1))
-            .min(timing.backoff_max);
+        // Registries are not to be asked often; what is missing here may come at any moment.
+        let is_of_image = is_image_reason(reason);
+        let longest = if is_of_image {
+            timing.backoff_max
+        } else {
+            timing.retry.saturating_mul(4)
+        };
+        let doubled = timing.retry.saturating_mul(2_u32.saturating_pow(count - 1));
+        let wait = doubled.min(longest);
         Setback {
             reason: reason.to_owned(),
             message,
@@ -280,13 +292,13 @@ impl Worker {
     }
 
     /// Makes volumes, and reads the pod's pull secrets. `None` when the pod is to end.
-    async fn make_volumes(&mut self) -> Option<Result<(), String>> {
+    async fn make_volumes(&mut self) -> Option<Result<(), VolumeError>> {
         let (site, pod) = (Arc::clone(&self.site), Arc::clone(&self.pod));
         let tokens = Arc::clone(&self.tokens);
         let made = self.patiently(async move {
             let secrets = pull_secrets(&site, &pod).await;
             let ready = maker(&site, &pod, &secrets, &tokens).make().await;
-            (ready.map_err(|error| error.to_string()), secrets)
+            (ready, secrets)
         });
         let (ready, secrets) = made.await?;
         self.secrets = secrets;
@@ -392,6 +404,14 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Kubernetes has another word for an image that is waited for.
+fn again(reason: &'static str, has_failed_before: bool) -> &'static str {
+    match reason {
+        "ErrImagePull" if has_failed_before => "ImagePullBackOff",
+        reason => reason,
     }
 }
 

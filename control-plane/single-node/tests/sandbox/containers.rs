@@ -72,3 +72,42 @@ fn a_container_has_its_own_view_and_few_rights() {
     assert!(log.contains("NoNewPrivs:\t1"), "{log}");
     assert!(log.contains("touch: cannot touch '/x'"), "{log}");
 }
+
+#[test]
+fn a_container_has_a_terminal_where_it_wants_one() {
+    let Some(place) = Place::new() else { return };
+    let (container, mut spec) = place.script(
+        "c",
+        "test -t 0 && test -t 1 && test -t 2 && echo terminal > /dev/tty; exit 2",
+    );
+    spec.has_terminal = true;
+    let mut fresh = container.start(ferrovirt(), &spec).unwrap();
+    fresh.keeper.wait().unwrap();
+    assert_eq!(end_of(&container).code, 2);
+    assert!(place.log("c").contains("terminal"), "{}", place.log("c"));
+}
+
+#[test]
+fn devices_are_those_of_the_container() {
+    let Some(place) = Place::new() else { return };
+    let (container, mut spec) =
+        place.script("c", "ls /dev; cat /dev/made/zero | head -c 3 | wc -c");
+    spec.devices.push(single_node::sandbox::spec::Device {
+        source: "/dev/zero".into(),
+        target: "/dev/made/zero".to_owned(),
+        permissions: "rw".to_owned(),
+    });
+    container
+        .start(ferrovirt(), &spec)
+        .unwrap()
+        .keeper
+        .wait()
+        .unwrap();
+    let log = place.log("c");
+    let names: Vec<_> = log.lines().collect();
+    let expected = [
+        "fd", "full", "made", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
+        "stdout", "tty", "urandom", "zero", "3",
+    ];
+    assert_eq!(names, expected);
+}

@@ -98,19 +98,18 @@ async fn a_launcher_is_reached_as_the_handler_does() {
     let peer = socket_peercred(&stream).unwrap();
     let pid = peer.pid.as_raw_nonzero().get();
     assert_eq!((Some(pid), peer.uid.as_raw()), (handle.pid, 107));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid)).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(
         status.contains("CapEff:\t0000000000000400") && status.contains("NoNewPrivs:\t1"),
         "{status}"
     );
     assert!(
         Path::new(&format!(
-            "/proc/{}/root/var/run/kubevirt/sockets/launcher-sock",
-            pid
+            "/proc/{pid}/root/var/run/kubevirt/sockets/launcher-sock"
         ))
         .exists()
     );
-    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid)).unwrap();
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     println!("{groups}");
     node.memory.delete_pod("vmi", 60);
     node.wait_until_gone("vmi").await;

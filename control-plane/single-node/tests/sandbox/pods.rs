@@ -240,3 +240,53 @@ async fn readiness_gates_hold_a_pod_back() {
     );
     assert_eq!(node.memory.writes("gated"), 2);
 }
+
+#[tokio::test]
+async fn hooks_run_after_the_start_and_before_the_end() {
+    let Some(node) = Node::new() else { return };
+    let script = "trap 'echo term; exit 0' TERM; until [ -e /tmp/started ]; do sleep 0.05; done; echo started; \
+        while [ ! -e /tmp/stop ]; do sleep 0.05; done; echo stop; while :; do sleep 0.05; done";
+    let mut wanted = pod("hooked", script);
+    wanted["spec"]["containers"][0]["lifecycle"] = json!({
+        "postStart": {"exec": {"command": ["touch", "/tmp/started"]}},
+        "preStop": {"exec": {"command": ["sh", "-c", "touch /tmp/stop; sleep 0.3"]}},
+    });
+    node.memory.put_pod(wanted);
+    node.wait_for("hooked", "started", |_| {
+        node.log("hooked", "main").contains("started")
+    })
+    .await;
+    let log = node
+        .runner
+        .container("default", "hooked", "main")
+        .unwrap()
+        .log_path;
+    let copy = node.path("copy");
+    std::fs::hard_link(log, &copy).unwrap();
+    node.memory.delete_pod("hooked", 10);
+    node.wait_until_gone("hooked").await;
+    let text = std::fs::read_to_string(copy).unwrap();
+    let words: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(3))
+        .collect();
+    assert_eq!(words, ["started", "stop", "term"]);
+}
+
+#[tokio::test]
+async fn a_pod_of_which_nothing_is_known_here_has_ended() {
+    let Some(node) = Node::new() else { return };
+    let mut wanted = pod("lost", "echo again");
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+    wanted["status"] = json!({"phase": "Running", "containerStatuses": [
+        {"name": "main", "image": "host", "imageID": "", "ready": true, "restartCount": 0, "state": running}]});
+    node.memory.put_pod(wanted);
+    let ended = node.wait_for_phase("lost", "Failed").await;
+    let terminated = &ended["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(terminated["exitCode"], 137, "{ended:#}");
+    // A pod that others keep from going is not told of again and again.
+    let writes = node.memory.writes("lost");
+    node.memory.delete_pod("lost", 0);
+    node.wait_until_gone("lost").await;
+    assert!(node.memory.writes("lost") <= writes + 1);
+}

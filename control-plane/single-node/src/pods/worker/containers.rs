@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use super::minder::Happening;
-use super::{Site, Worker, in_turn};
+use super::{Site, Worker, again, in_turn};
 use crate::pods::devices::{Allocation, is_device};
 use crate::pods::environment::{Surroundings, units, variables};
 use crate::pods::observed::{Finished, Refusal};
@@ -61,8 +61,7 @@ impl Worker {
     }
 
     pub(super) fn pre_stop(&self, container: &str) -> Option<LifecycleHandler> {
-        let hook = self.container(container)?.lifecycle?.pre_stop?;
-        (hook.exec.is_some() || hook.sleep.is_some()).then_some(hook)
+        self.container(container)?.lifecycle?.pre_stop
     }
 
     /// Starts a container.
@@ -102,10 +101,7 @@ impl Worker {
     /// Notes that a container cannot start yet.
     fn hold_back(&mut self, name: &str, obstacle: &Obstacle) {
         let before = self.observed.runs(name).setback.clone();
-        let reason = match (obstacle.reason, &before) {
-            ("ErrImagePull", Some(_)) => "ImagePullBackOff",
-            (reason, _) => reason,
-        };
+        let reason = again(obstacle.reason, before.is_some());
         self.warn("Failed", &obstacle.message, Some(name));
         let setback = self.setback(before.as_ref(), reason, obstacle.message.clone());
         self.observed.runs_mut(name).setback = Some(setback);
@@ -128,6 +124,11 @@ impl Worker {
                     fresh.started.keeper.clone(),
                     Some(fresh.keeper),
                 );
+                if let Some(hook) = post_start(&container) {
+                    let folder = self.site.options.container_dir(&self.uid(), &name, run);
+                    let ferrovirt = self.site.options.ferrovirt.clone();
+                    self.minders.run_after_start(&name, hook, ferrovirt, folder);
+                }
                 self.start_probing(container, run);
                 self.normal("Started", &format!("Started container {name}"), &name);
                 tracing::info!(
@@ -199,6 +200,7 @@ impl Worker {
             .container_dir(&self.uid(), &container.name, run);
         let network = self.namespaces.net.clone();
         let ferrovirt = self.site.options.ferrovirt.clone();
+        let found = self.observed.runs(&container.name).probed;
         self.minders.probe(
             run,
             Subject {
@@ -206,6 +208,7 @@ impl Worker {
                 folder,
                 network,
                 container,
+                found,
             },
         );
     }
@@ -253,6 +256,10 @@ impl Worker {
             None
         })
     }
+}
+
+fn post_start(container: &Container) -> Option<LifecycleHandler> {
+    container.lifecycle.as_ref()?.post_start.clone()
 }
 
 /// Why a container was not started.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::{Worker, in_turn};
-use crate::pods::observed::{Current, Finished, Refusal};
+use crate::pods::observed::{Current, Finished, Probed, Refusal};
 use crate::pods::options::Options;
 use crate::pods::plan::init_containers;
 use crate::pods::probes;
@@ -146,11 +147,9 @@ impl Worker {
             }
             Life::Running(started) => {
                 let container = self.spec_of(name);
-                self.observed.runs_mut(name).begin(
-                    started.clone(),
-                    image_id,
-                    probes::before(&container),
-                );
+                let found = self.told_probes(&container);
+                let runs = self.observed.runs_mut(name);
+                runs.begin(started.clone(), image_id, found);
                 self.minders.wait_for_end(name, run, started.keeper, None);
                 self.start_probing(container, run);
             }
@@ -169,6 +168,26 @@ impl Worker {
                 runs.image_id = image_id;
             }
         }
+    }
+
+    /// What the API says that a container's probes have found; nobody has looked since.
+    fn told_probes(&self, container: &Container) -> Probed {
+        let all = self.pod.status.iter().flat_map(|status| {
+            let main = status.container_statuses.iter();
+            main.chain(&status.init_container_statuses).flatten()
+        });
+        let mut running = all.filter(|told| {
+            let state = told.state.as_ref();
+            state.is_some_and(|state| state.running.is_some())
+        });
+        let before = probes::before(container);
+        running
+            .find(|told| told.name == container.name)
+            .map_or(before, |told| Probed {
+                has_started: told.started == Some(true) || before.has_started,
+                is_ready: told.ready || before.is_ready,
+                is_unhealthy: false,
+            })
     }
 
     /// Waits until a container's keeper has prepared it, or has not for too long.
@@ -190,7 +209,7 @@ impl Worker {
         Life::Ended { started, ended }
     }
 
-    fn spec_of(&self, name: &str) -> k8s_openapi::api::core::v1::Container {
+    fn spec_of(&self, name: &str) -> Container {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let mut all = init_containers(&spec).iter().chain(&spec.containers);
         all.find(|container| container.name == name)
@@ -217,30 +236,10 @@ impl Worker {
                 .chain(&status.init_container_statuses)
         });
         for told in all.flatten() {
-            let state = told.state.clone().unwrap_or_default();
-            let code = state
-                .terminated
-                .as_ref()
-                .map(|terminated| terminated.exit_code);
-            let started_at = state
-                .running
-                .and_then(|running| running.started_at)
-                .map(|time| time.0);
-            if code.is_none() && started_at.is_none() {
-                continue;
-            }
-            let unseen = Ended::unseen(Timestamp::now());
-            let ended = Ended {
-                code: code.unwrap_or(unseen.code),
-                ..unseen
-            };
+            let Some(finished) = lost(told) else { continue };
             let runs = self.observed.runs_mut(&told.name);
             runs.count = u32::try_from(told.restart_count).unwrap_or(0) + 1;
-            runs.current = Current::Ended(Finished {
-                started_at,
-                ended,
-                message: None,
-            });
+            runs.current = Current::Ended(finished);
             runs.image_id.clone_from(&told.image_id);
         }
     }
@@ -301,6 +300,38 @@ fn shared(pod: &k8s_openapi::api::core::v1::Pod) -> Shared {
         is_ipc_host: spec.is_some_and(|spec| is(spec.host_ipc)),
         is_pid_host: spec.is_some_and(|spec| is(spec.host_pid)),
     }
+}
+
+/// Returns how a container has ended that the API knows and this node does not; `None` when it never began.
+fn lost(told: &ContainerStatus) -> Option<Finished> {
+    let state = told.state.clone().unwrap_or_default();
+    if let Some(terminated) = state.terminated {
+        let reason = terminated.reason.as_deref();
+        let is_failure = reason == Some("StartError");
+        let message = terminated.message.clone();
+        let ended = Ended {
+            code: terminated.exit_code,
+            signal: terminated.signal,
+            at: terminated
+                .finished_at
+                .map_or_else(Timestamp::now, |time| time.0),
+            is_out_of_memory: reason == Some("OOMKilled"),
+            failure: terminated.message.filter(|_| is_failure),
+        };
+        let started_at = terminated.started_at.map(|time| time.0);
+        return Some(Finished {
+            started_at,
+            ended,
+            message: message.filter(|_| !is_failure),
+        });
+    }
+    let started_at = state.running?.started_at.map(|time| time.0);
+    let ended = Ended::unseen(Timestamp::now());
+    Some(Finished {
+        started_at,
+        ended,
+        message: None,
+    })
 }
 
 fn find(folder: &Path) -> io::Result<Option<FoundPod>> {

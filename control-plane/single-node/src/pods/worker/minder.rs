@@ -22,6 +22,8 @@ use crate::pods::volumes::on_disk;
 use crate::sandbox::container::Container;
 use crate::sandbox::process::ProcessId;
 
+/// Longest time that a hook after the start may take.
+const HOOK_MAX: Duration = Duration::from_secs(3600);
 /// After this time notes that could not be read are read again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -126,25 +128,60 @@ impl Minders {
         let left = Duration::try_from(left).unwrap_or_default();
         self.all.retain(|task| !task.is_finished());
         let task = tokio::spawn(async move {
-            if let Some(exec) = hook.exec {
-                let run = probes::run_in(
-                    ferrovirt,
-                    folder.clone(),
-                    exec.command.unwrap_or_default(),
-                    left,
-                )
-                .await;
-                if !run.as_ref().is_ok_and(std::process::ExitStatus::success) {
-                    tracing::warn!(container, ?run, "preStop hook failed");
-                }
-            } else if let Some(sleep) = hook.sleep {
-                let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
-                tokio::time::sleep(Duration::from_secs(seconds).min(left)).await;
-            }
+            run_hook(&container, hook, ferrovirt, folder.clone(), left).await;
             signal(folder, Signal::TERM).await;
         });
         self.all.push(task.abort_handle());
     }
+}
+
+impl Minders {
+    /// Runs a hook in a container that has just started. One that fails ends the container.
+    pub(super) fn run_after_start(
+        &mut self,
+        container: &str,
+        hook: LifecycleHandler,
+        ferrovirt: PathBuf,
+        folder: PathBuf,
+    ) {
+        let container = container.to_owned();
+        self.all.retain(|task| !task.is_finished());
+        let task = tokio::spawn(async move {
+            if !run_hook(&container, hook, ferrovirt, folder.clone(), HOOK_MAX).await {
+                signal(folder, Signal::KILL).await;
+            }
+        });
+        self.all.push(task.abort_handle());
+    }
+}
+
+/// Runs a hook, no longer than this, and returns whether it did what it should. Hooks that ask web servers are left out.
+async fn run_hook(
+    container: &str,
+    hook: LifecycleHandler,
+    ferrovirt: PathBuf,
+    folder: PathBuf,
+    limit: Duration,
+) -> bool {
+    if let Some(sleep) = hook.sleep {
+        let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
+        tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
+    }
+    let Some(exec) = hook.exec else {
+        if hook.http_get.is_some() || hook.tcp_socket.is_some() {
+            tracing::warn!(
+                container,
+                "only exec and sleep hooks are run; another is left out"
+            );
+        }
+        return true;
+    };
+    let run = probes::run_in(ferrovirt, folder, exec.command.unwrap_or_default(), limit).await;
+    let is_fine = run.as_ref().is_ok_and(std::process::ExitStatus::success);
+    if !is_fine {
+        tracing::warn!(container, ?run, "hook failed");
+    }
+    is_fine
 }
 
 impl Drop for Minders {
