@@ -226,9 +226,12 @@ impl Candidate {
                 answer.map(|_| true)
             }
             Err(error) => {
-                // Whatever is there now is not what it was.
+                // Whatever is there now is not what it was: others were faster.
                 self.seen.lease = None;
-                Err(error)
+                match error {
+                    ApiError::Exists(_) | ApiError::Outdated(_) => Ok(false),
+                    error => Err(error),
+                }
             }
         }
     }

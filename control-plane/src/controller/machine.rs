@@ -201,6 +201,14 @@ impl Case<'_> {
             );
             return Some((api::vm::condition::REASON_FAILED_CREATE, text));
         }
+        let instancetype = text(self.raw, "/spec/instancetype/name");
+        if !instancetype.is_empty() {
+            let text = format!(
+                "spec.instancetype: {instancetype:?} cannot be used, this version has no instance types; write processors \
+                 and memory into spec.template.spec.domain and remove spec.instancetype"
+            );
+            return Some(("InstancetypeNotSupported", text));
+        }
         let waiting = storage::waiting(self).filter(|waiting| waiting.is_stuck)?;
         Some(("DataVolumeNotSupported", waiting.text))
     }

@@ -32,6 +32,14 @@ pub(crate) struct Work {
     pub(crate) recorder: Recorder,
     pasts: Mutex<HashMap<Key, Past>>,
     importer: Mutex<Option<(Instant, bool)>>,
+    config: Mutex<Option<Read>>,
+}
+
+/// What the `KubeVirt` object said when it was last read.
+#[derive(Debug)]
+struct Read {
+    source: Option<Arc<Value>>,
+    config: Arc<Config>,
 }
 
 impl Work {
@@ -51,6 +59,7 @@ impl Work {
             recorder,
             pasts: Mutex::default(),
             importer: Mutex::default(),
+            config: Mutex::default(),
         }
     }
 
@@ -76,10 +85,9 @@ impl Work {
 
     async fn look_at(&self, key: &Key) -> Result<(), ApiError> {
         let now = Timestamp::now();
-        let config = self.config();
         let actions = match key.kind {
-            Kind::Instance => Box::pin(self.plan_instance(key, now, &config)).await?,
-            Kind::Machine => Box::pin(self.plan_machine(key, now, &config)).await?,
+            Kind::Instance => Box::pin(self.plan_instance(key, now)).await?,
+            Kind::Machine => Box::pin(self.plan_machine(key, now)).await?,
             Kind::ReplicaSet => self.plan_replica_set(key, now),
             Kind::Migration => self.plan_migration(key, now),
             Kind::Node => self.plan_node(key, now),
@@ -92,13 +100,24 @@ impl Work {
     }
 
     /// Returns what decisions depend on beside the objects.
-    fn config(&self) -> Config {
+    fn config(&self) -> Arc<Config> {
         let all = self.cache.all(Kind::KubeVirt);
         let of_ours = |kubevirt: &&Arc<Value>| {
             text(kubevirt, "/metadata/namespace") == self.options.namespace
         };
         let kubevirt = all.iter().find(of_ours).or(all.first());
-        Config::new(&self.options, kubevirt.map(AsRef::as_ref))
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = known.as_ref()
+            && read.source.as_ref().map(Arc::as_ptr) == kubevirt.map(Arc::as_ptr)
+        {
+            return Arc::clone(&read.config);
+        }
+        let config = Arc::new(Config::new(&self.options, kubevirt.map(AsRef::as_ref)));
+        *known = Some(Read {
+            source: kubevirt.cloned(),
+            config: Arc::clone(&config),
+        });
+        config
     }
 
     fn pasts(&self) -> MutexGuard<'_, HashMap<Key, Past>> {

@@ -564,6 +564,18 @@ fn a_template_with_content_needs_somebody_who_fetches_it() {
 }
 
 #[test]
+fn a_machine_of_an_instance_type_says_that_there_are_none() {
+    let scene = Scene::new(
+        vm(&json!({"runStrategy": "Always", "instancetype": {"name": "u1.small"}})),
+        None,
+    );
+    assert_eq!(scene.words(), STAYS);
+    let failure = condition(&scene.outcome(), "Failure").clone();
+    assert_eq!(failure["reason"], "InstancetypeNotSupported");
+    assert!(failure["message"].as_str().unwrap().contains("u1.small"));
+}
+
+#[test]
 fn an_instance_that_somebody_else_made_is_in_the_way_and_left_alone() {
     let mut other = instance("Running");
     other["metadata"]["ownerReferences"] = json!([]);

@@ -15,7 +15,6 @@ use crate::controller::actions::Action;
 use crate::controller::api_server::ApiError;
 use crate::controller::cache::uid;
 use crate::controller::change::{has_finalizer, is_deleted, text};
-use crate::controller::configuration::Config;
 use crate::controller::instance::{self, Past};
 use crate::controller::key::{Key, Kind};
 use crate::controller::pod::Claims;
@@ -29,8 +28,8 @@ impl Work {
         &self,
         key: &Key,
         now: Timestamp,
-        config: &Config,
     ) -> Result<Vec<Action>, ApiError> {
+        let config = self.config();
         let orphans = self.orphaned_pods(key).await?;
         let Some(raw) = self.cache.get(key) else {
             self.pasts().remove(key);
@@ -64,14 +63,14 @@ impl Work {
             node_is_dead: is_placed && node::is_dead(node.as_deref(), now),
             past: &past,
         };
-        let mut actions = instance::plan(now, &observed, config);
+        let mut actions = instance::plan(now, &observed, &config);
         if actions.is_empty() {
             let observed = evacuation::Observed {
                 instance: &raw,
                 node: node.as_deref(),
                 migrations: &self.cache.all(Kind::Migration),
             };
-            actions = evacuation::plan(now, &observed, config);
+            actions = evacuation::plan(now, &observed, &config);
         }
         Ok(actions)
     }
@@ -149,7 +148,6 @@ impl Work {
         &self,
         key: &Key,
         now: Timestamp,
-        config: &Config,
     ) -> Result<Vec<Action>, ApiError> {
         let Some(raw) = self.cache.get(key) else {
             self.pasts().remove(key);
@@ -179,7 +177,7 @@ impl Work {
             has_importer,
             trouble: trouble.as_deref(),
         };
-        Ok(machine::plan(now, &observed, config))
+        Ok(machine::plan(now, &observed, &self.config()))
     }
 
     async fn revision(&self, key: &Key, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
