@@ -5,6 +5,8 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 GUESTS := $(CURDIR)/target/guests
 export FERROVIRT_GUESTS := $(GUESTS)
+# The programs that tests, benchmarks and the demo start.
+PROGRAMS := -p vmm -p launcher -p handler -p control-plane -p single-node -p virtctl --bins
 
 # `auto` takes KVM where it was measured to be usable; ACCEL=soft and ACCEL=kvm choose.
 ACCEL ?= auto
@@ -29,18 +31,18 @@ endef
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: images ## Run the VM of images/demo/vmi.yaml; the terminal becomes its console (login: root, password: ferrovirt)
-	$(CARGO) build --release --locked -p launcher -p tests --bins
+demo: images ## Run a node, apply a VirtualMachine, log in to its console, stop it; and how to go on by hand
+	$(CARGO) build --release --locked -p launcher -p single-node -p virtctl -p tests --bins
 	@exec $(TARGET_DIR)/release/demo --accel $(ACCEL)
 
 test: images ## Run all tests, those that boot guests included
-	$(CARGO) build --locked -p vmm -p launcher -p handler --bins
+	$(CARGO) build --locked $(PROGRAMS)
 	FERROVIRT_REQUIRE_GUESTS=1 $(RUN_TESTS)
 
 check: ## Format, lints, tests without guests, documentation, and the optional tools that are installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) build --locked -p vmm -p launcher -p handler --bins
+	$(CARGO) build --locked $(PROGRAMS)
 	FERROVIRT_GUESTS=none $(RUN_TESTS)
 	$(CARGO) test --workspace --doc --locked
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --locked
@@ -50,14 +52,14 @@ check: ## Format, lints, tests without guests, documentation, and the optional t
 
 # BENCH="node boot" chooses sections: boot, workloads, memory, idle, disks, node.
 bench: images ## Measure against QEMU TCG and native code, and what a node costs (BENCH=node chooses a section)
-	$(CARGO) build --release --locked -p vmm -p launcher -p handler --bins
+	$(CARGO) build --release --locked $(PROGRAMS)
 	$(CARGO) run --release --locked -p tests --bin bench -- $(BENCH)
 
 images: ## Build the guests in target/guests from Debian packages (cached)
 	@images/build.sh
 
 deep: images ## Long tests: a million differential cases, ignored tests, and fuzzing when cargo-fuzz is installed
-	$(CARGO) build --release --locked -p vmm -p launcher -p handler --bins
+	$(CARGO) build --release --locked $(PROGRAMS)
 	FERROVIRT_DIFF_CASES=1000000 FERROVIRT_FUZZ_CASES=20000 FERROVIRT_REQUIRE_GUESTS=1 $(RUN_DEEP)
 	@if $(CARGO) fuzz --version >/dev/null 2>&1; then \
 		cd tests && for target in x86_code devices_bus block_image agent_line; do \

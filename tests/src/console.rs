@@ -266,6 +266,14 @@ impl Spawned {
         }
     }
 
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        let state = stat.as_ref().ok().and_then(|it| it.rsplit_once(") "));
+        state.is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
     /// Everything on standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {

@@ -13,7 +13,9 @@ pub mod guests;
 pub mod nested;
 pub mod node;
 pub mod programs;
+pub mod single_node;
 pub mod tidy;
+pub mod tour;
 
 pub use console::{Console, Spawned};
 pub use guests::{Guests, guests};

@@ -1,4 +1,4 @@
-//! `make demo`: the machine of images/demo/vmi.yaml on the user's terminal, or scripted where there is none.
+//! `make demo`: a node from nothing to a machine that was logged in to. Without root, the machine alone.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,9 +11,10 @@ use std::{
 };
 
 use clap::Parser;
-use tests::demo;
+use tests::single_node::SingleNode;
+use tests::{demo, tour};
 
-/// Runs images/demo/vmi.yaml; without a terminal, logs in, shows the machine and powers it off.
+/// Starts a node, imports the demo's images, applies images/demo/vm.yaml, logs in to the machine and stops it.
 #[derive(Parser)]
 struct Arguments {
     /// CPU back end: auto, kvm or soft.
@@ -23,24 +24,62 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { accel } = Arguments::parse();
+    if !nix::unistd::geteuid().is_root() {
+        println!("demo: pods need root; this is the machine of images/demo/vmi.yaml alone");
+        return machine_alone(&accel);
+    }
+    let Some(mut node) = SingleNode::new(&accel) else {
+        return ExitCode::FAILURE;
+    };
+    match tour::take(&mut node, true, |text| println!("{}", text.trim_end())) {
+        Ok(times) => {
+            report(&times);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("\ndemo: {error}\n{}", node.log());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(times: &tour::Times) {
+    println!(
+        "\ndemo: the node was ready after {:.1} s, the machine ran {:.1} s after its start, with a login prompt after {:.1} s",
+        times.ready.as_secs_f64(),
+        times.running.as_secs_f64(),
+        times.prompt.as_secs_f64()
+    );
+    println!("demo: the node is gone again. To go on by hand, as root:");
+    for line in [
+        "target/release/ferrovirt up                         # stays in the foreground; Ctrl-C ends it",
+        "export KUBECONFIG=/var/lib/ferrovirt/kubeconfig     # in another terminal",
+        "target/release/ferrovirt image import target/guests/oci/demo-disk --name registry.example/ferrovirt/demo-disk:latest",
+        "target/release/ferrovirt image import target/guests/oci/demo-kernel --name registry.example/ferrovirt/demo-kernel:latest",
+        "kubectl apply -f images/demo/vm.yaml                # or: target/release/ferrovirt apply -f ...",
+        "target/release/virtctl start demo",
+        "target/release/virtctl console demo                 # root, password ferrovirt; Ctrl-] leaves",
+    ] {
+        println!("  {line}");
+    }
+}
+
+/// Runs images/demo/vmi.yaml without a node, on the user's terminal or scripted.
+fn machine_alone(accel: &str) -> ExitCode {
     let (Some(guests), Some(launcher)) = (tests::guests(), tests::program("virt-launcher")) else {
         return ExitCode::FAILURE;
     };
     let outcome = if stdin().is_terminal() && stdout().is_terminal() {
-        demo::attach(&launcher, &guests, &accel)
+        demo::attach(&launcher, &guests, accel)
     } else {
-        demo::run(&launcher, &guests, &accel, true)
+        demo::run(&launcher, &guests, accel, true)
     };
-    report(outcome)
-}
-
-fn report(outcome: Result<demo::Report, demo::DemoError>) -> ExitCode {
     match outcome {
         Ok(report) => {
-            println!("\ndemo: {}", report.back_end);
+            let seconds = report.to_prompt.as_secs_f64();
             println!(
-                "demo: {:.1} s from start to prompt",
-                report.to_prompt.as_secs_f64()
+                "\ndemo: {}\ndemo: {seconds:.1} s from start to prompt",
+                report.back_end
             );
             ExitCode::SUCCESS
         }
