@@ -2,6 +2,7 @@
 
 mod listener;
 mod metrics;
+mod node;
 mod paths;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use self::listener::Security;
+pub use self::node::NODE;
 
 use self::metrics::Metrics;
 use crate::access::authorizer::Authorizer;
@@ -175,8 +177,8 @@ impl ApiServer {
         let Some((resource, version)) = self.kind(&target) else {
             return self.aggregate(&target, &user, request).await;
         };
-        if is_node_matter(&target) {
-            return Err(no_node(&target));
+        if node::is_its_matter(&target) {
+            return node::answer(self, &target, request).await;
         }
         let (parts, body) = request.into_parts();
         let call = Call {
@@ -244,23 +246,4 @@ fn attributes(target: &Target, verb: &str) -> Attributes {
         name: target.name.clone(),
         path: String::new(),
     }
-}
-
-/// 503: there is no node that has the pod's containers.
-fn no_node(target: &Target) -> Failure {
-    let message = format!(
-        "no node of this server answers for the containers of pod \"{}\"",
-        target.name
-    );
-    Failure::new(503, "ServiceUnavailable", message)
-}
-
-/// Whether the node answers: it has the containers.
-fn is_node_matter(target: &Target) -> bool {
-    target.group.is_empty()
-        && target.resource == "pods"
-        && matches!(
-            target.subresource.as_str(),
-            "log" | "exec" | "attach" | "portforward"
-        )
 }
