@@ -5,4 +5,5 @@
 
 pub mod admission;
 pub mod controller;
+mod program;
 pub mod virt_api;

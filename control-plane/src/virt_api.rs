@@ -11,6 +11,7 @@
 
 mod answer;
 mod authorization;
+pub mod cli;
 mod discovery;
 mod evacuation;
 mod expand;
@@ -24,6 +25,7 @@ pub(crate) mod patches;
 mod port_forward;
 mod request;
 mod reviews;
+mod server;
 mod stream;
 mod unsupported;
 mod volumes;

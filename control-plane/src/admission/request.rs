@@ -15,7 +15,6 @@ pub(super) enum Operation {
 pub(super) struct Request<'r> {
     pub(super) operation: Operation,
     pub(super) namespace: &'r str,
-    pub(super) name: &'r str,
     pub(super) user: &'r str,
     pub(super) is_dry: bool,
     pub(super) object: &'r Value,
@@ -45,7 +44,6 @@ impl<'r> Request<'r> {
         Ok(Self {
             operation,
             namespace: text("/namespace"),
-            name: text("/name"),
             user: text("/userInfo/username"),
             is_dry: request["dryRun"] == true,
             object: &request["object"],

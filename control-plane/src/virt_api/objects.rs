@@ -30,8 +30,6 @@ pub(crate) enum Kind {
     KubeVirt,
     /// `Pod`.
     Pod,
-    /// `Node`.
-    Node,
     /// `ConfigMap`.
     ConfigMap,
     /// `SubjectAccessReview`.
@@ -64,7 +62,6 @@ impl Kind {
             ),
             Self::KubeVirt => (KUBEVIRT, "v1", "kubevirts", "kubevirt"),
             Self::Pod => ("", "v1", "pods", "pod"),
-            Self::Node => ("", "v1", "nodes", "node"),
             Self::ConfigMap => ("", "v1", "configmaps", "configmap"),
             Self::AccessReview => (
                 "authorization.k8s.io",
