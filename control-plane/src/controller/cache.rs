@@ -22,7 +22,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Objects {
     by_key: BTreeMap<Key, Arc<Value>>,
-    /// Objects by the uid of their controller, or of the instance whose label they carry.
+    /// Objects by what [`owners`] says of them.
     by_owner: HashMap<String, HashSet<Key>>,
     buried: VecDeque<String>,
     /// What a list in progress has named so far.
@@ -68,18 +68,12 @@ impl Cache {
             .collect()
     }
 
-    /// Returns the objects of a kind whose controller is an instance of this key, whatever its uid.
+    /// Returns the objects of a kind whose controller has this key, whatever its uid.
     pub(crate) fn of_owner_name(&self, kind: Kind, owner: &Key) -> Vec<Arc<Value>> {
-        let from = Key::new(kind, owner.namespace.clone(), "");
-        let objects = self.lock();
-        let in_namespace = objects
-            .by_key
-            .range(from..)
-            .take_while(|(key, _)| key.kind == kind && key.namespace == owner.namespace);
-        in_namespace
-            .filter(|(_, object)| super::watch::owner(object) == Some((owner.kind, &owner.name)))
-            .map(|(_, object)| object.clone())
-            .collect()
+        self.owned(
+            kind,
+            &owner_name(owner.kind.name(), &owner.namespace, &owner.name),
+        )
     }
 
     /// Forgets the objects of a kind that an object of this key controlled.
@@ -189,23 +183,34 @@ fn version(object: &Value) -> Option<u64> {
         .ok()
 }
 
+/// What an object is found by: the uids and names of its controllers, and the uid of the instance whose label it carries.
 fn owners(object: &Value) -> Vec<String> {
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
     let references = object
         .pointer("/metadata/ownerReferences")
         .and_then(Value::as_array);
-    let controllers = references.into_iter().flatten();
-    let controllers = controllers.filter(|owner| owner["controller"] == true);
-    let created_by = object
-        .pointer("/metadata/labels")
-        .and_then(|labels| labels.get(api::labels::CREATED_BY));
+    let controllers = references
+        .into_iter()
+        .flatten()
+        .filter(|owner| owner["controller"] == true);
+    let namespace = text(&object["metadata"], "namespace");
     let mut owners: Vec<String> = controllers
-        .filter_map(|owner| owner.get("uid"))
-        .chain(created_by)
-        .filter_map(|uid| uid.as_str().map(str::to_owned))
+        .flat_map(|owner| {
+            let name = owner_name(&text(owner, "kind"), &namespace, &text(owner, "name"));
+            [text(owner, "uid"), name]
+        })
         .collect();
+    let labels = object.pointer("/metadata/labels");
+    owners.extend(labels.map(|labels| text(labels, api::labels::CREATED_BY)));
+    owners.retain(|owner| !owner.is_empty());
     owners.sort();
     owners.dedup();
     owners
+}
+
+/// No uid looks like that.
+fn owner_name(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind} {namespace}/{name}")
 }
 
 /// Drops what no decision looks at, which is most of what pods and nodes weigh.

@@ -31,13 +31,13 @@ use super::key::{Key, Kind};
 use super::pod::{self, Claims};
 use claims::Waiting;
 pub(crate) use claims::names as claim_names;
-pub(crate) use pods::PodView;
+pub(crate) use pods::{PodView, has_live};
 
 /// How long a new pod may take to run before its instance is said to be scheduling: most take less, and one write
 /// then does for three. Counted from the pod's time of creation, which has no fractions of a second.
 const AT_ONCE: Duration = Duration::from_millis(1700);
-/// How long the node agent has to tell how a machine ended whose pod has gone.
-const LAST_WORD: Duration = Duration::from_secs(10);
+/// How long the node agent has to tell how a machine ended whose pod has gone, or has ended and is still there.
+const LAST_WORD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
 /// Why an instance failed whose pod the controller lost; `status.reason`.
 pub(crate) mod reason {
@@ -69,7 +69,7 @@ pub(crate) struct Observed<'a> {
 pub(crate) struct Past {
     /// Why its pod could not be made.
     pub(crate) trouble: Option<String>,
-    /// Since when it has no pod although it should.
+    /// Since when it has no pod that hasn't ended.
     pub(crate) podless_since: Option<Timestamp>,
 }
 
@@ -289,20 +289,28 @@ impl Case<'_> {
         if self.observed.node_is_dead && self.current.as_ref().is_none_or(is_lost) {
             return self.fail(condition::reason::NODE_UNRESPONSIVE);
         }
-        let Some(pod) = &self.current else {
-            if self.has_had_last_word() {
-                return self.fail(reason::POD_GONE);
-            }
-            return vec![Action::LookAgain(self.last_word_at())];
-        };
+        let live = self.current.as_ref().filter(|pod| !pod.is_ended());
+        if live.is_none() && self.has_had_last_word() {
+            return self.fail(reason::POD_GONE);
+        }
         let mut actions: Vec<Action> = Vec::new();
-        actions.extend(self.unpause_gate(pod));
-        actions.extend(self.write(|next| self.mirror(next)));
+        match live {
+            Some(pod) => actions.extend(self.unpause_gate(pod)),
+            None => actions.push(Action::LookAgain(self.last_word_at())),
+        }
+        if self.current.is_some() {
+            actions.extend(self.write(|next| self.mirror(next)));
+        }
         actions
     }
 
     fn last_word_at(&self) -> Timestamp {
-        self.observed.past.podless_since.unwrap_or(self.now) + LAST_WORD
+        let patience = if self.pods.is_empty() {
+            LAST_WORD.0
+        } else {
+            LAST_WORD.1
+        };
+        self.observed.past.podless_since.unwrap_or(self.now) + patience
     }
 
     fn has_had_last_word(&self) -> bool {

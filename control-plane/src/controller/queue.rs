@@ -121,8 +121,7 @@ impl Queue {
         self.shared.changed.notify_one();
     }
 
-    /// Ends the work on a key that failed, and queues it for another attempt, which it waits for even when the object
-    /// changes meanwhile.
+    /// Ends the work on a key that failed, and queues it for another attempt, which comes earlier when the object changes.
     pub(crate) fn failed(&self, key: &Key) {
         let mut random = [u8::MAX / 2];
         // Without random numbers the waits are merely equal.

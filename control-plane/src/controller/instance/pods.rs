@@ -1,5 +1,7 @@
 //! Pods of launchers, as far as their instances are concerned.
 
+use std::sync::Arc;
+
 use api::{components, labels};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -38,6 +40,11 @@ pub(super) fn current<'a>(pods: &[PodView<'a>]) -> Option<PodView<'a>> {
     sources
         .max_by_key(|pod| (!pod.is_ended() && !pod.is_going(), pod.created_at()))
         .copied()
+}
+
+/// Whether one of an instance's pods hasn't ended.
+pub(crate) fn has_live(pods: &[Arc<Value>]) -> bool {
+    pods.iter().any(|pod| !PodView(pod).is_ended())
 }
 
 impl<'a> PodView<'a> {

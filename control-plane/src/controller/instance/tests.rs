@@ -455,6 +455,24 @@ fn the_node_agent_has_the_last_word_on_a_machine_whose_pod_has_gone() {
 }
 
 #[test]
+fn a_pod_that_has_ended_while_nobody_tells_how_fails_its_instance_after_a_minute() {
+    let mut ended = running_pod();
+    ended["status"]["phase"] = json!("Failed");
+    let mut scene = Scene::new(vmi("Running"), [ended]);
+    scene.past.podless_since = Some(at(5));
+    assert_eq!(
+        words(&scene.plan()),
+        ["later", "patch VirtualMachineInstance"]
+    );
+    assert_eq!(
+        condition(&scene.outcome(), "Ready")["reason"],
+        "PodTerminating"
+    );
+    scene.now = at(65);
+    assert_eq!(scene.outcome()["status"]["phase"], "Failed");
+}
+
+#[test]
 fn a_dead_node_takes_its_instances_with_it_once_their_pods_have_gone() {
     let mut scene = Scene::new(vmi("Running"), [running_pod()]);
     scene.node_is_dead = true;

@@ -51,7 +51,7 @@ impl Work {
         };
         let pods = self.cache.owned(Kind::Pod, uid(&raw));
         let claims = self.claims(key, instance::claim_names(&vmi));
-        let past = self.past(key, now, !pods.is_empty());
+        let past = self.past(key, now, instance::has_live(&pods));
         let on = Key::new(Kind::Node, "", vmi.status.node_name.clone());
         let node = self.cache.get(&on);
         let is_placed = !on.name.is_empty();
@@ -123,7 +123,7 @@ impl Work {
         found.collect()
     }
 
-    /// Returns what is remembered of an instance, and remembers since when it has no pod.
+    /// Returns what is remembered of an instance, and remembers since when it has no live pod.
     fn past(&self, key: &Key, now: Timestamp, has_pods: bool) -> Past {
         let mut pasts = self.pasts();
         let past = pasts.entry(key.clone()).or_default();
