@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::events::{NORMAL, WARNING};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::api_server::{ApiError, ApiServer};
@@ -18,7 +20,9 @@ use super::key::{Key, Kind};
 use super::time::rfc3339;
 
 /// Events that may wait to be written.
-const WAITING_MAX: usize = 512;
+const WAITING_MAX: usize = 2048;
+/// How long what went as it should gives precedence to what is still to be done.
+const PRECEDENCE: Duration = Duration::from_secs(2);
 /// Events whose repetitions are counted; client-go remembers 4096.
 const REMEMBERED_MAX: usize = 512;
 /// Most characters of a message; what API servers take.
@@ -83,7 +87,7 @@ pub(crate) fn bounded(text: String) -> String {
 /// Takes events; clones write to the same place.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<(Instant, Event)>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -100,7 +104,7 @@ impl Recorder {
 
     /// Records an event, or drops it when too many wait.
     pub(crate) fn record(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        if self.events.try_send((Instant::now(), event)).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 warn!(dropped, "too many events; some are dropped");
@@ -109,9 +113,16 @@ impl Recorder {
     }
 }
 
-async fn write_all(server: ApiServer, identity: String, mut waiting: mpsc::Receiver<Event>) {
+async fn write_all(
+    server: ApiServer,
+    identity: String,
+    mut waiting: mpsc::Receiver<(Instant, Event)>,
+) {
     let mut memory = Memory::default();
-    while let Some(event) = waiting.recv().await {
+    while let Some((recorded, event)) = waiting.recv().await {
+        if !event.is_warning {
+            sleep_until(recorded + PRECEDENCE).await;
+        }
         let now = Timestamp::now();
         let Some(told) = memory.tell(event, now) else {
             continue;

@@ -39,6 +39,9 @@ const AT_ONCE: Duration = Duration::from_millis(1700);
 /// How long the node agent has to tell how a machine ended whose pod has gone, or has ended and is still there.
 const LAST_WORD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
+/// How long a pod may take to become ready once its readiness gate is open.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// Why an instance failed whose pod the controller lost; `status.reason`.
 pub(crate) mod reason {
     /// The pod went while the machine should have run.
@@ -298,10 +301,23 @@ impl Case<'_> {
             Some(pod) => actions.extend(self.unpause_gate(pod)),
             None => actions.push(Action::LookAgain(self.last_word_at())),
         }
-        if self.current.is_some() {
+        if let Some(at) = live.and_then(|pod| self.settles_at(pod)) {
+            actions.push(Action::LookAgain(at));
+        } else if self.current.is_some() {
             actions.extend(self.write(|next| self.mirror(next)));
         }
         actions
+    }
+
+    /// A pod becomes ready a moment after its readiness gate has opened: what it says until then is soon outdated.
+    fn settles_at(&self, pod: &PodView<'_>) -> Option<Timestamp> {
+        let told = self.observed.vmi.status.condition(condition::kind::READY)?;
+        let is_new = told.reason == condition::reason::GUEST_NOT_RUNNING;
+        if self.phase() != Phase::Running || !is_new || pod.is_ready() || pod.is_going() {
+            return None;
+        }
+        let at = pod.gate_opened_at().unwrap_or(self.now) + SETTLING;
+        (at > self.now).then_some(at)
     }
 
     fn last_word_at(&self) -> Timestamp {

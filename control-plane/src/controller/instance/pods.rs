@@ -144,6 +144,18 @@ impl<'a> PodView<'a> {
         compute.map_or("", |compute| text(compute, "/image"))
     }
 
+    /// Whether it can serve.
+    pub(super) fn is_ready(&self) -> bool {
+        self.condition("Ready")
+            .is_some_and(|ready| ready["status"] == "True")
+    }
+
+    /// Returns when the readiness gate was last set.
+    pub(super) fn gate_opened_at(&self) -> Option<Timestamp> {
+        let gate = self.condition(labels::UNPAUSED_READINESS_GATE)?;
+        parse(text(gate, "/lastTransitionTime"))
+    }
+
     /// Returns the pod with its readiness gate set; `None` when it says so already.
     pub(super) fn with_gate(&self, unpaused: bool, now: Timestamp) -> Option<Value> {
         let status = if unpaused { "True" } else { "False" };

@@ -410,6 +410,27 @@ fn readiness_follows_the_pod_while_the_guest_runs() {
 }
 
 #[test]
+fn a_pod_has_a_moment_to_become_ready_before_its_instance_says_that_it_isnt() {
+    let mut vmi = vmi("Running");
+    vmi["status"]["conditions"] =
+        json!([{"type": "Ready", "status": "False", "reason": "GuestNotRunning"}]);
+    let mut scene = Scene::new(vmi, [running_pod()]);
+    assert_eq!(words(&scene.plan()), ["patch Pod/status", "later"]);
+    let gate = |seconds: i64| json!({"type": "kubevirt.io/virtual-machine-unpaused", "status": "True", "lastTransitionTime": at(seconds).to_string()});
+    scene.pods[0]["status"]["conditions"] =
+        json!([gate(5), {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}]);
+    assert_eq!(words(&scene.plan()), ["later"]);
+    scene.now = at(7);
+    assert_eq!(
+        condition(&scene.outcome(), "Ready")["reason"],
+        "ReadinessGatesNotReady"
+    );
+    scene.now = at(5);
+    scene.pods[0]["status"]["conditions"] = json!([gate(5), {"type": "Ready", "status": "True"}]);
+    assert_eq!(condition(&scene.outcome(), "Ready")["status"], "True");
+}
+
+#[test]
 fn the_readiness_gate_opens_when_the_guest_runs_and_closes_when_it_is_paused() {
     let gate = |vmi: Value, pod: Value| {
         let plan = Scene::new(vmi, [pod.clone()]).plan();
