@@ -14,7 +14,7 @@ mod validation;
 pub use built_in::built_in;
 pub use crd_status::crd_status;
 pub(crate) use custom::priority as version_priority;
-pub use custom::{custom, is_established};
+pub use custom::{custom, custom_stored, is_established};
 pub use defaults::default_builtin;
 pub use lazy::LazySchema;
 pub(crate) use lazy::Source;

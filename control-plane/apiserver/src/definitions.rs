@@ -46,7 +46,7 @@ impl Definitions {
 
     fn catalog(&self, definitions: impl Iterator<Item = Value>) -> Catalog {
         let mut catalog = self.built_in.clone();
-        let made = definitions.filter_map(|it| catalog::custom(&it).ok());
+        let made = definitions.filter_map(|it| catalog::custom_stored(&it));
         for resource in made {
             let key = (resource.group.clone(), resource.plural.clone());
             // The one that was there first keeps the name.

@@ -1,9 +1,10 @@
 //! What kubectl makes of the kinds that a server has: help, tables, checks of manifests.
 
 #![expect(
+    clippy::print_stdout,
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
-    reason = "an integration test is a test module as a whole"
+    reason = "an integration test is a test module as a whole, and says why it is skipped"
 )]
 
 use std::net::SocketAddr;

@@ -26,6 +26,15 @@ pub fn custom(crd: &Value) -> Result<Resource, Vec<Cause>> {
     }
 }
 
+/// Returns the resource of a definition that was checked when it was stored, without the work of checking it again; `None`
+/// when it cannot make one.
+#[must_use]
+pub fn custom_stored(crd: &Value) -> Option<Resource> {
+    let resource = resource(crd);
+    let is_whole = !resource.plural.is_empty() && resource.versions.iter().any(|it| it.is_storage);
+    is_whole.then_some(resource)
+}
+
 /// Whether a custom resource definition is in force: its condition `Established` is true.
 #[must_use]
 pub fn is_established(crd: &Value) -> bool {

@@ -128,6 +128,7 @@ fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(field, &count.into(), why));
     }
     let mut seen = BTreeSet::new();
+    let mut checked: Vec<&Value> = Vec::new();
     for (index, version) in items(&spec["versions"]).enumerate() {
         let field = format!("{field}[{index}]");
         let name = text(version, "name");
@@ -143,7 +144,12 @@ fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
         } else if !seen.insert(name) {
             causes.push(Cause::duplicate(&format!("{field}.name"), &version["name"]));
         }
-        check_schema(version, &format!("{field}.schema.openAPIV3Schema"), causes);
+        // Versions often have one schema, and schemas are large.
+        let schema = &version["schema"]["openAPIV3Schema"];
+        if !checked.contains(&schema) {
+            check_schema(schema, &format!("{field}.schema.openAPIV3Schema"), causes);
+            checked.push(schema);
+        }
         check_columns(
             version,
             &format!("{field}.additionalPrinterColumns"),
@@ -157,8 +163,7 @@ fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn check_schema(version: &Value, field: &str, causes: &mut Vec<Cause>) {
-    let json = &version["schema"]["openAPIV3Schema"];
+fn check_schema(json: &Value, field: &str, causes: &mut Vec<Cause>) {
     if !json.is_object() {
         causes.push(Cause::required(field, "schemas are required"));
         return;

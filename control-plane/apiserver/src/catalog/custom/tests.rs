@@ -3,7 +3,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{custom, is_established, priority};
+use super::{custom, custom_stored, is_established, priority};
 use crate::catalog::{Catalog, built_in, crd_status};
 use crate::failure::Cause;
 
@@ -92,6 +92,27 @@ fn a_definition_makes_a_resource() {
     version.schema.fill_defaults(&mut object);
     assert_eq!(removed, ["metadata.unknown", "spec.siez"]);
     assert_eq!(object["spec"], json!({"size": 1}));
+}
+
+#[test]
+fn a_stored_definition_makes_its_resource_again() {
+    let resource = custom_stored(&crd()).unwrap();
+    assert_eq!(
+        (resource.plural.as_str(), resource.storage().name.as_str()),
+        ("boxes", "v1")
+    );
+    assert!(custom_stored(&json!({})).is_none());
+    let mut crd = crd();
+    crd["spec"]["versions"][1]["storage"] = json!(false);
+    assert!(custom_stored(&crd).is_none());
+}
+
+#[test]
+fn our_own_definitions_are_structural() {
+    for definition in api::crd::all() {
+        let resource = custom(&definition);
+        assert_eq!(resource.err(), None, "{}", definition["metadata"]["name"]);
+    }
 }
 
 #[test]
