@@ -140,16 +140,15 @@ impl Selector {
             });
         }
     }
+}
 
-    /// Returns the only name that can be meant, if there is one.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        let one = self
-            .fields
-            .iter()
-            .find(|it| it.is_equal && it.path == "metadata.name");
-        one.map(|it| it.value.as_str())
-    }
+/// Returns the only name that the field selector of a request can mean, by which rules with names allow lists.
+#[must_use]
+pub fn only_name(query: &Query) -> Option<String> {
+    let text = query.get("fieldSelector")?;
+    let names = split_fields(text).into_iter().filter_map(split_field);
+    let mut names = names.filter(|(path, _, is_equal)| *is_equal && *path == "metadata.name");
+    names.next().map(|(_, value, _)| unescape(value))
 }
 
 impl FieldRequirement {

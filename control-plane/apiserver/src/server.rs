@@ -26,7 +26,8 @@ use crate::catalog::{self, Catalog, Registry, Resource};
 use crate::definitions::Definitions;
 use crate::failure::Failure;
 use crate::proxy::{self, LocalServices};
-use crate::request::{Query, Target};
+use crate::request::{Query, Target, Verb};
+use crate::selector;
 use crate::store::{Limits, Store, StoreError};
 use crate::verbs::{self, Budget, Call};
 
@@ -173,7 +174,7 @@ impl ApiServer {
             .verb(request.method(), &query)
             .ok_or_else(verbs::not_allowed)?;
         self.authorizer()
-            .authorize(&user, &attributes(&target, verb.name()))?;
+            .authorize(&user, &attributes(&target, verb, &query))?;
         let Some((resource, version)) = self.kind(&target) else {
             return self.aggregate(&target, &user, request).await;
         };
@@ -235,15 +236,25 @@ impl ApiServer {
     }
 }
 
-fn attributes(target: &Target, verb: &str) -> Attributes {
+fn attributes(target: &Target, verb: Verb, query: &Query) -> Attributes {
+    // A list of one name is a matter of that name; nothing else may be named by a selector, which it does not obey.
+    let name = match verb {
+        Verb::List | Verb::Watch => selector::only_name(query).unwrap_or_default(),
+        Verb::Get
+        | Verb::Create
+        | Verb::Update
+        | Verb::Patch
+        | Verb::Delete
+        | Verb::DeleteCollection => target.name.clone(),
+    };
     Attributes {
-        verb: verb.to_owned(),
+        verb: verb.name().to_owned(),
         group: target.group.clone(),
         version: target.version.clone(),
         resource: target.resource.clone(),
         subresource: target.subresource.clone(),
         namespace: target.namespace.clone(),
-        name: target.name.clone(),
+        name,
         path: String::new(),
     }
 }

@@ -163,25 +163,22 @@ pub(super) fn begin(object: &mut Value, namespace: &str, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Makes sure that an object is in the namespace of its request.
+/// Makes sure that an object is in the namespace of its request; objects outside of namespaces lose theirs.
 ///
 /// # Errors
 ///
 /// 400 when it names another.
 pub(super) fn in_namespace(metadata: &mut Value, namespace: &str) -> Result<(), Failure> {
     match metadata["namespace"].as_str() {
-        Some(own) if own != namespace => Err(Failure::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request ({own:?} is not {namespace:?})"
-        ))),
-        _ => {
-            if namespace.is_empty() {
-                remove(metadata, "namespace");
-            } else {
-                metadata["namespace"] = namespace.into();
-            }
-            Ok(())
+        _ if namespace.is_empty() => remove(metadata, "namespace"),
+        Some(own) if own != namespace => {
+            return Err(Failure::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request ({own:?} is not {namespace:?})"
+            )));
         }
+        _ => metadata["namespace"] = namespace.into(),
     }
+    Ok(())
 }
 
 /// Carries over what an update cannot change.

@@ -172,3 +172,48 @@ async fn those_who_may_not_are_refused() {
         StatusCode::FORBIDDEN
     );
 }
+
+#[tokio::test]
+async fn a_rule_with_names_allows_lists_of_those_names_alone() {
+    let fixture = Fixture::new().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["*"]}]);
+    fixture
+        .create(
+            &format!("{rbac}/roles"),
+            &json!({"metadata": {"name": "r"}, "rules": rules}),
+        )
+        .await;
+    let binding = json!({
+        "metadata": {"name": "b"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}],
+    });
+    fixture
+        .create(&format!("{rbac}/rolebindings"), &binding)
+        .await;
+    let named = "fieldSelector=metadata.name%3Da";
+    for (method, path, expected) in [
+        ("GET", format!("{MAPS}?{named}"), StatusCode::OK),
+        ("GET", MAPS.to_owned(), StatusCode::FORBIDDEN),
+        (
+            "GET",
+            format!("{MAPS}?fieldSelector=metadata.name!%3Da"),
+            StatusCode::FORBIDDEN,
+        ),
+        ("POST", format!("{MAPS}?{named}"), StatusCode::FORBIDDEN),
+        ("DELETE", format!("{MAPS}?{named}"), StatusCode::FORBIDDEN),
+    ] {
+        let body = Body::from(map("b").to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&path)
+            .body(body)
+            .unwrap();
+        request
+            .extensions_mut()
+            .insert(User::authenticated("jane", vec![]));
+        let status = fixture.server.call(request).await.status();
+        assert_eq!(status, expected, "{method} {path}");
+    }
+}
