@@ -5,6 +5,7 @@
 //! field.
 
 pub mod access_credentials;
+pub mod admission;
 pub mod base64;
 pub mod clock;
 pub mod components;

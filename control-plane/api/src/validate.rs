@@ -3,15 +3,15 @@
 mod access;
 mod cpu;
 mod disks;
-mod firmware;
-mod identity;
+pub(crate) mod firmware;
+pub(crate) mod identity;
 mod memory;
 mod networks;
 mod volumes;
 
 use std::collections::BTreeMap;
 
-use crate::field::{FieldError, FieldPath};
+use crate::field::{FieldError, FieldPath, Reason};
 use crate::vmi::Vmi;
 
 pub use memory::{MAX_GUEST_MEMORY_BYTES, MIN_GUEST_MEMORY_BYTES, guest_memory_path};
@@ -36,34 +36,54 @@ pub fn validate_vmi(vmi: &Vmi) -> Vec<FieldError> {
 
 /// Errors as they are found.
 #[derive(Default)]
-struct Findings {
-    errors: Vec<FieldError>,
+pub(crate) struct Findings {
+    pub(crate) errors: Vec<FieldError>,
 }
 
 impl Findings {
-    fn add(&mut self, path: FieldPath, message: impl Into<String>) {
-        self.errors.push(FieldError::new(path, message));
+    /// Reports a value of the wrong form or size.
+    pub(crate) fn add(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::invalid(path, message));
+    }
+
+    /// Reports a field that must be set.
+    pub(crate) fn required(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::required(path, message));
+    }
+
+    /// Reports something that is not allowed.
+    pub(crate) fn forbidden(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::forbidden(path, message));
+    }
+
+    /// Reports a value that is taken.
+    pub(crate) fn duplicate(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::duplicate(path, message));
     }
 
     /// Reports a value outside a closed set.
-    fn one_of(&mut self, path: FieldPath, value: &str, allowed: &[&str]) {
+    pub(crate) fn one_of(&mut self, path: FieldPath, value: &str, allowed: &[&str]) {
         if !value.is_empty() && !allowed.contains(&value) {
-            self.add(
-                path,
-                format!("{value:?} is not known: use {}", allowed.join(", ")),
-            );
+            let text = format!("{value:?} is not known: use {}", allowed.join(", "));
+            self.errors
+                .push(FieldError::because(path, Reason::NotSupported, text));
         }
     }
 
+    /// Reports a value outside a set, with a text of its own.
+    pub(crate) fn one_of_text(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.errors.push(FieldError::not_supported(path, message));
+    }
+
     /// Reports a name that is empty, malformed or already taken.
-    fn unique_name<'n>(
+    pub(crate) fn unique_name<'n>(
         &mut self,
         path: &FieldPath,
         name: &'n str,
         seen: &mut BTreeMap<&'n str, FieldPath>,
     ) {
         if name.is_empty() {
-            return self.add(path.clone(), "required: give it a name");
+            return self.required(path.clone(), "required: give it a name");
         }
         if !identity::is_dns_label(name) {
             self.add(
@@ -73,7 +93,7 @@ impl Findings {
         }
         match seen.get(name) {
             Some(first) => {
-                self.add(
+                self.duplicate(
                     path.clone(),
                     format!("{name:?} is already the name at {first}: choose another"),
                 );

@@ -65,7 +65,7 @@ fn check_probe(probe: &Probe, spec: &VmiSpec, path: &FieldPath, findings: &mut F
 fn check_action(probe: &Probe, spec: &VmiSpec, path: &FieldPath, findings: &mut Findings) {
     let port = if let Some(exec) = &probe.exec {
         if exec.command.first().is_none_or(String::is_empty) {
-            findings.add(
+            findings.required(
                 path.child("command"),
                 "required: name a program of the guest and its arguments",
             );
@@ -150,7 +150,7 @@ fn check_source(source: &CredentialSource, path: &FieldPath, findings: &mut Find
         .as_ref()
         .is_some_and(|secret| !secret.secret_name.is_empty());
     if !named {
-        findings.add(
+        findings.required(
             path.child("source.secret.secretName"),
             "required: name a secret",
         );
@@ -190,7 +190,7 @@ fn check_ssh_propagation(
     } else if let Some(agent) = &method.qemu_guest_agent
         && (agent.users.is_empty() || agent.users.iter().any(String::is_empty))
     {
-        findings.add(
+        findings.required(
             path.child("qemuGuestAgent.users"),
             "required: name the users that get the keys",
         );
@@ -203,7 +203,7 @@ fn check_password_propagation(
     findings: &mut Findings,
 ) {
     if method.qemu_guest_agent.is_none() {
-        findings.add(
+        findings.required(
             path.child("propagationMethod.qemuGuestAgent"),
             "required: passwords go by the guest agent only, write `qemuGuestAgent: {}`",
         );

@@ -21,7 +21,7 @@ pub(super) fn check(domain: &DomainSpec, findings: &mut Findings) {
     for (index, feature) in cpu.features.iter().enumerate() {
         let path = path.child("features").index(index);
         if feature.name.is_empty() {
-            findings.add(
+            findings.required(
                 path.child("name"),
                 "required: name a CPU feature such as avx2",
             );

@@ -6,7 +6,7 @@ use super::Findings;
 use crate::domain::{DomainSpec, KernelBoot};
 use crate::field::FieldPath;
 
-pub(super) fn check(domain: &DomainSpec, findings: &mut Findings) {
+pub(crate) fn check(domain: &DomainSpec, findings: &mut Findings) {
     if let Some(machine) = &domain.machine {
         let name = machine.machine_type.as_str();
         if !matches!(name, "" | "q35") && !name.starts_with("pc-q35-") {
@@ -46,16 +46,16 @@ pub(super) fn check(domain: &DomainSpec, findings: &mut Findings) {
 fn check_kernel_boot(kernel_boot: &KernelBoot, path: &FieldPath, findings: &mut Findings) {
     let path = path.child("container");
     let Some(container) = &kernel_boot.container else {
-        return findings.add(path, "required: name the image, kernelPath and initrdPath");
+        return findings.required(path, "required: name the image, kernelPath and initrdPath");
     };
     if container.image.is_empty() {
-        findings.add(
+        findings.required(
             path.child("image"),
             "required: name the container image that holds the kernel",
         );
     }
     if container.kernel_path.is_empty() {
-        findings.add(
+        findings.required(
             path.child("kernelPath"),
             "required: give the kernel's path in the image",
         );
@@ -69,7 +69,7 @@ fn check_kernel_boot(kernel_boot: &KernelBoot, path: &FieldPath, findings: &mut 
 }
 
 /// Reports a path that doesn't start at the root.
-pub(super) fn absolute(findings: &mut Findings, path: FieldPath, value: &str) {
+pub(crate) fn absolute(findings: &mut Findings, path: FieldPath, value: &str) {
     if !value.is_empty() && !value.starts_with('/') {
         findings.add(
             path,

@@ -16,7 +16,7 @@ pub(super) fn check(domain: &DomainSpec, findings: &mut Findings) {
         .as_ref()
         .and_then(|memory| memory.guest.as_ref());
     let Some(guest) = guest else {
-        return findings.add(
+        return findings.required(
             path,
             "required: give the size of guest memory, such as 256Mi",
         );

@@ -121,7 +121,7 @@ fn check_fields(volume: &Volume, path: &FieldPath, findings: &mut Findings) {
 
 fn required(findings: &mut Findings, path: FieldPath, value: &str, cure: &str) {
     if value.is_empty() {
-        findings.add(path, format!("required: {cure}"));
+        findings.required(path, format!("required: {cure}"));
     }
 }
 
@@ -142,7 +142,9 @@ fn check_capacity(
 ) {
     let path = path.child("capacity");
     match capacity {
-        None if needed => findings.add(path, "required: give the size of the disk, such as 2Gi"),
+        None if needed => {
+            findings.required(path, "required: give the size of the disk, such as 2Gi");
+        }
         None => {}
         Some(capacity) if capacity.units().is_none_or(|bytes| bytes < 512) => {
             findings.add(
