@@ -26,6 +26,8 @@ mod volumes;
 mod worker;
 
 pub use self::cluster::{Cluster, ClusterError, KubeCluster};
-pub use self::devices::{Allocation, DeviceError, DeviceSource, HostDevices};
+pub use self::devices::{
+    Allocation, Counts, DeviceError, DeviceSource, HostDevices, PluginDevices, PluginError,
+};
 pub use self::options::{EventLevel, Options, Timing};
 pub use self::runner::{ContainerHandle, Runner, RunnerError};

@@ -1,10 +1,15 @@
 //! Devices that containers ask for as resources, such as `devices.kubevirt.io/kvm`.
 
+mod plugins;
+mod registry;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures::future::BoxFuture;
 
+pub use self::plugins::{PluginDevices, PluginError};
+pub use self::registry::Counts;
 use crate::sandbox::spec::{Device, Mount};
 
 /// Devices for one container.
@@ -118,3 +123,6 @@ pub fn is_device(resource: &str) -> bool {
     let is_native = !resource.contains('/') || resource.starts_with("kubernetes.io/");
     !is_native && !resource.starts_with("hugepages-")
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,8 +218,9 @@ impl Runner {
         let known: HashSet<_> = self.workers().keys().cloned().collect();
         let site = Arc::clone(&self.site);
         let cleaned = on_disk(move || clean_except(&site.options, &site.cgroups, &known)).await;
-        if let Err(error) = cleaned {
-            tracing::warn!(%error, "cannot remove all that earlier pods left");
+        match cleaned {
+            Ok(uids) => uids.iter().for_each(|uid| self.site.devices.release(uid)),
+            Err(error) => tracing::warn!(%error, "cannot remove all that earlier pods left"),
         }
     }
 
@@ -327,18 +328,24 @@ pub fn clean(
     remove_all(&options)
 }
 
-fn clean_except(options: &Options, cgroups: &Cgroups, wanted: &HashSet<String>) -> io::Result<()> {
+/// Returns the uids of the pods whose leavings were removed.
+fn clean_except(
+    options: &Options,
+    cgroups: &Cgroups,
+    wanted: &HashSet<String>,
+) -> io::Result<Vec<String>> {
     let mut uids = HashSet::new();
     for folder in [options.sandboxes_dir(), options.pods_dir()] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         uids.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     }
-    for uid in uids.difference(wanted) {
+    let unwanted: Vec<_> = uids.difference(wanted).cloned().collect();
+    for uid in &unwanted {
         tracing::info!(uid, "removing what an earlier pod left");
         release(options, cgroups, uid)?;
         remove_files(options, uid, None)?;
     }
-    Ok(())
+    Ok(unwanted)
 }
 
 /// Makes what is mounted below a folder visible in containers.
