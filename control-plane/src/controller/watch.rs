@@ -144,7 +144,7 @@ fn value(object: DynamicObject) -> Value {
 }
 
 /// Returns the objects that are to be looked at when one changes.
-fn concerned(kind: Kind, object: &Value, cache: &Cache) -> Vec<Key> {
+pub(crate) fn concerned(kind: Kind, object: &Value, cache: &Cache) -> Vec<Key> {
     let Some(key) = Key::of(kind, object) else {
         return Vec::new();
     };

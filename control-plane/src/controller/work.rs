@@ -20,7 +20,7 @@ use super::events::{Event, Recorder};
 use super::instance::Past;
 use super::key::{Key, Kind};
 use super::queue::Queue;
-use super::{Options, error_chain, serve};
+use super::{Options, error_chain, serve, watch};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Work {
             Action::Create { key, object } => self.create(about, &key, &object).await,
             Action::Patch { key, part, patch } => {
                 let answer = self.server.patch(&key, part, &patch).await;
-                self.settle(&key, answer).await
+                self.settle(about, &key, answer).await
             }
             Action::Delete {
                 key,
@@ -137,7 +137,7 @@ impl Work {
                 grace_seconds,
             } => {
                 let answer = self.server.delete(&key, &uid, grace_seconds).await;
-                self.settle_deletion(&key, &uid, answer)
+                self.settle_deletion(about, &key, &uid, answer)
             }
             Action::Tell(event) => {
                 self.recorder.record(event);
@@ -159,8 +159,7 @@ impl Work {
         match self.server.create(key, object).await {
             Ok(created) => {
                 info!(object = %key, "created");
-                self.cache.put(key.kind, created);
-                // What follows from it is decided once its own news come.
+                self.take_over(about, key.kind, created);
                 self.queue.add(about);
                 Ok(())
             }
@@ -200,11 +199,26 @@ impl Work {
         self.pasts().entry(about.clone()).or_default().trouble = Some(text);
     }
 
+    /// Takes over what a write answers. To the watch it will be no news, so those whom it concerns are told here; `about`
+    /// is whom the write was for.
+    fn take_over(&self, about: &Key, written: Kind, object: Value) {
+        let concerned = watch::concerned(written, &object, &self.cache);
+        if self.cache.put(written, object).is_some() {
+            let others = concerned.iter().filter(|key| *key != about);
+            others.for_each(|key| self.queue.add(key));
+        }
+    }
+
     /// Takes over the answer to a change.
-    async fn settle(&self, key: &Key, answer: Result<Value, ApiError>) -> Result<(), ApiError> {
+    async fn settle(
+        &self,
+        about: &Key,
+        key: &Key,
+        answer: Result<Value, ApiError>,
+    ) -> Result<(), ApiError> {
         match answer {
             Ok(object) => {
-                self.cache.put(key.kind, object);
+                self.take_over(about, key.kind, object);
                 Ok(())
             }
             Err(ApiError::Gone(_)) => {
@@ -224,6 +238,7 @@ impl Work {
 
     fn settle_deletion(
         &self,
+        about: &Key,
         key: &Key,
         uid: &str,
         answer: Result<Value, ApiError>,
@@ -231,7 +246,7 @@ impl Work {
         match answer {
             // An object that waits for somebody comes back with its time of deletion; a status means that it is gone.
             Ok(object) if object["kind"] != "Status" => {
-                self.cache.put(key.kind, object);
+                self.take_over(about, key.kind, object);
                 Ok(())
             }
             Ok(_) | Err(ApiError::Gone(_) | ApiError::Outdated(_)) => {

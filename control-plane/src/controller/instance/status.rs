@@ -116,7 +116,12 @@ fn ready(instance: &Value, current: Option<&PodView<'_>>, now: Timestamp) -> Con
         "False" => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     };
-    Condition::new(kind::READY, status, &at).because(text(told, "/reason"), text(told, "/message"))
+    let condition = Condition::new(kind::READY, status, &at);
+    if condition.is_true() {
+        // Why it wasn't is of no more interest.
+        return condition;
+    }
+    condition.because(text(told, "/reason"), text(told, "/message"))
 }
 
 fn scheduled(next: &mut Value, pod: &PodView<'_>, now: Timestamp) {

@@ -7,6 +7,8 @@ use crate::controller::configuration::Config;
 
 /// Label of a node's architecture.
 const ARCHITECTURE: &str = "kubernetes.io/arch";
+/// Machine type that every node has, those too of which nobody has measured what they can do.
+const MACHINE_OF_ALL: &str = "q35";
 /// CPU models that every node has.
 const MODELS_OF_ALL: [&str; 4] = ["", "host-model", "host-passthrough", "max"];
 
@@ -29,7 +31,8 @@ fn selector(vmi: &Vmi, config: &Config) -> Map<String, Value> {
     let mut want = |label: String, value: &str| selector.insert(label, json!(value));
     want(labels::SCHEDULABLE.to_owned(), "true");
     want(ARCHITECTURE.to_owned(), &vmi.spec.architecture);
-    if let Some(machine) = &domain.machine {
+    let machine = domain.machine.as_ref();
+    if let Some(machine) = machine.filter(|it| it.machine_type != MACHINE_OF_ALL) {
         let label = format!("{}{}", labels::MACHINE_TYPE_PREFIX, machine.machine_type);
         want(label, "true");
     }

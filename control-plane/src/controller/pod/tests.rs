@@ -417,7 +417,7 @@ fn placement_is_what_the_machine_needs_and_the_user_wants() {
         spec["nodeSelector"],
         json!({
             "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64",
-            "machine-type.node.kubevirt.io/q35": "true", "cpu-model.node.kubevirt.io/Haswell": "true",
+            "cpu-model.node.kubevirt.io/Haswell": "true",
             "cpu-feature.node.kubevirt.io/avx2": "true", "kubevirt.io/cpumanager": "true", "disk": "ssd",
         })
     );
