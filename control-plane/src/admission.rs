@@ -1,20 +1,17 @@
 //! Admission of KubeVirt's objects: what they mean where they say nothing, and whether they can be (`AdmissionReview`
 //! of `admission.k8s.io/v1` in and out).
 //!
-//! All of it is pure: the review, what is known of the cluster, and the answer. [`Facts`] says which objects an answer
-//! depends on beside the reviewed one; whoever asks reads them before.
+//! The rules are in [`api::admission`] and [`api::defaulting::admission`]; here are their questions and answers as API
+//! servers put them. All of it is pure: the review, what is known of the cluster, and the answer. [`Facts`] says which
+//! objects an answer depends on beside the reviewed one; whoever asks reads them before.
 
 mod answer;
 mod eviction;
 mod facts;
-mod instance;
-mod machine;
-mod migration;
-mod overlay;
+mod mutation;
 mod presets;
-mod read;
 mod request;
-mod sets;
+mod validation;
 
 use serde_json::Value;
 
@@ -51,26 +48,47 @@ pub mod path {
     pub const STATUS_VALIDATE: &str = "/status-validate";
     /// Evictions of pods.
     pub const EVICTION_VALIDATE: &str = "/pod-eviction-validate";
+    /// New installations.
+    pub const INSTALLATION_CREATE_VALIDATE: &str = "/kubevirt-validate-create";
+    /// Changed installations.
+    pub const INSTALLATION_UPDATE_VALIDATE: &str = "/kubevirt-validate-update";
+    /// Removals of installations.
+    pub const INSTALLATION_DELETE_VALIDATE: &str = "/kubevirt-validate-delete";
 }
 
 /// Who decides at which path.
 type Reviewer = fn(&Request<'_>, &ClusterConfig) -> Answer;
 
 /// The webhooks.
-const REVIEWERS: [(&str, Reviewer); 13] = [
-    (path::MACHINE_MUTATE, machine::mutate),
-    (path::INSTANCE_MUTATE, instance::mutate),
-    (path::MIGRATION_MUTATE, migration::mutate),
+const REVIEWERS: [(&str, Reviewer); 16] = [
+    (path::MACHINE_MUTATE, mutation::machine),
+    (path::INSTANCE_MUTATE, mutation::instance),
+    (path::MIGRATION_MUTATE, mutation::migration),
     (path::LAUNCHER_MUTATE, |_, _| Answer::allow()),
-    (path::MACHINE_VALIDATE, machine::validate),
-    (path::INSTANCE_CREATE_VALIDATE, instance::validate_create),
-    (path::INSTANCE_UPDATE_VALIDATE, instance::validate_update),
-    (path::REPLICA_SET_VALIDATE, sets::validate_replica_set),
-    (path::PRESET_VALIDATE, sets::validate_preset),
-    (path::MIGRATION_CREATE_VALIDATE, migration::validate_create),
-    (path::MIGRATION_UPDATE_VALIDATE, migration::validate_update),
-    (path::STATUS_VALIDATE, machine::validate_status),
+    (path::MACHINE_VALIDATE, validation::machine),
+    (path::INSTANCE_CREATE_VALIDATE, validation::new_instance),
+    (path::INSTANCE_UPDATE_VALIDATE, validation::changed_instance),
+    (path::REPLICA_SET_VALIDATE, validation::replica_set),
+    (path::PRESET_VALIDATE, validation::preset),
+    (path::MIGRATION_CREATE_VALIDATE, validation::new_migration),
+    (
+        path::MIGRATION_UPDATE_VALIDATE,
+        validation::changed_migration,
+    ),
+    (path::STATUS_VALIDATE, validation::machine_status),
     (path::EVICTION_VALIDATE, eviction::review),
+    (
+        path::INSTALLATION_CREATE_VALIDATE,
+        validation::new_installation,
+    ),
+    (
+        path::INSTALLATION_UPDATE_VALIDATE,
+        validation::changed_installation,
+    ),
+    (
+        path::INSTALLATION_DELETE_VALIDATE,
+        validation::removed_installation,
+    ),
 ];
 
 /// Returns the paths at which reviews are answered.

@@ -1,6 +1,7 @@
 //! What is answered: `response` of an `AdmissionReview`.
 
-use api::{FieldError, FieldPath};
+use api::FieldError;
+use api::admission::Verdict;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -9,6 +10,12 @@ use serde_json::{Value, json};
 const CAUSES_MAX: usize = 100;
 /// Bytes of a message; API servers drop warnings that are longer.
 const MESSAGE_LEN_MAX_BYTES: usize = 4096;
+
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self::of_errors(&verdict.errors).warn(verdict.warnings)
+    }
+}
 
 /// Yes with a patch, or no with the reason.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +37,9 @@ impl Answer {
 
     /// Yes, if the object becomes another.
     pub(super) fn change(old: &Value, new: &Value) -> Self {
-        let patch = json_patch::diff(old, new);
-        let is_change = !patch.0.is_empty();
+        let patch = api::defaulting::patch(old, new);
         Self {
-            patch: is_change.then(|| serde_json::to_value(&patch).unwrap_or_default()),
+            patch: (!patch.is_empty()).then(|| patch.into()),
             ..Self::allow()
         }
     }
@@ -69,16 +75,6 @@ impl Answer {
             status["details"] = json!({"causes": causes.collect::<Vec<_>>()});
         }
         answer
-    }
-
-    /// No, because of the object as a whole.
-    pub(super) fn invalid(field: &str, message: impl Into<String>) -> Self {
-        Self::of_errors(&[FieldError::invalid(FieldPath::new(field), message)])
-    }
-
-    /// No, because a field may not be changed.
-    pub(super) fn restricted(field: &str, message: impl Into<String>) -> Self {
-        Self::of_errors(&[FieldError::not_supported(FieldPath::new(field), message)])
     }
 
     /// Adds what users are told although the answer is yes.

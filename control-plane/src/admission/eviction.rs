@@ -1,18 +1,21 @@
 //! Evictions of launchers' pods: a machine that can move is marked to leave its node instead, which the controller
 //! sees, and the eviction is told to try again (KubeVirt, "evictionStrategy").
 
-use api::components::{HOTPLUG_DISK, VIRT_LAUNCHER};
-use api::labels::{APP, DOMAIN, EVICTION_SOURCE};
+use std::collections::BTreeMap;
+
+use api::Vmi;
+use api::admission::eviction::{
+    EvictedPod, Eviction, REQUESTED_BY, SOURCE_DESCHEDULER, plan as plan_launcher, plan_volumes,
+};
+use api::labels::EVICTION_SOURCE;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ClusterConfig;
 use super::answer::Answer;
 use super::request::Request;
-use crate::virt_api::objects::{condition, text};
+use crate::virt_api::objects::text;
 use crate::virt_api::patches::Operations;
-
-/// Annotation by which the descheduler signs its evictions, and its signature.
-const REQUESTED_BY: (&str, &str) = ("requested-by", "sigs.k8s.io/descheduler");
 
 /// What becomes of an eviction.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,82 +63,84 @@ fn plan(request: &Request<'_>, cluster: &ClusterConfig) -> EvictionPlan {
     let Some(pod) = &facts.pod else {
         return EvictionPlan::Allow;
     };
-    let app = pod["metadata"]["labels"][APP].as_str().unwrap_or_default();
-    match app {
-        HOTPLUG_DISK => plan_plugged(pod, facts.owner.as_ref(), facts.instance.as_ref()),
-        VIRT_LAUNCHER if !is_over(pod) => plan_launcher(request, cluster, pod),
-        _ => EvictionPlan::Allow,
+    let labels = Names::of(pod);
+    let evicted = labels.pod(pod);
+    if evicted.holds_volumes() {
+        let owner = facts.owner.as_ref().map(|owner| (Names::of(owner), owner));
+        let launcher = owner.as_ref().map(|(names, owner)| names.pod(owner));
+        let instance = launcher.as_ref().and_then(EvictedPod::instance);
+        return of(plan_volumes(instance.filter(|_| facts.instance.is_some())));
+    }
+    let Some(name) = evicted.instance() else {
+        return EvictionPlan::Allow;
+    };
+    let Some(found) = &facts.instance else {
+        let namespace = request.namespace;
+        let message = format!("there is no VirtualMachineInstance {namespace}/{name}: try again");
+        return EvictionPlan::Deny(message);
+    };
+    let Ok(vmi) = Vmi::deserialize(found) else {
+        return EvictionPlan::Deny(format!("VirtualMachineInstance {name} cannot be read"));
+    };
+    let requested_by = &request.object["metadata"]["annotations"][REQUESTED_BY];
+    let requested_by = requested_by.as_str().unwrap_or_default();
+    match plan_launcher(&evicted, &vmi, &cluster.configuration, requested_by) {
+        Eviction::Marked {
+            node,
+            by_descheduler,
+            ..
+        } => mark(request, found, &node, by_descheduler),
+        plan => of(plan),
     }
 }
 
-fn is_over(pod: &Value) -> bool {
-    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
-}
-
-fn plan_plugged(pod: &Value, owner: Option<&Value>, instance: Option<&Value>) -> EvictionPlan {
-    let is_launcher = |owner: &&Value| owner["metadata"]["labels"][APP] == VIRT_LAUNCHER;
-    let owner = owner.filter(is_launcher).filter(|owner| !is_over(owner));
-    let (Some(_), Some(vmi)) = (owner, instance) else {
-        return EvictionPlan::Allow;
-    };
-    EvictionPlan::Deny(format!(
-        "cannot evict hotplug pod: {} associated with running vmi: {} in namespace {}",
-        text(pod, "/metadata/name"),
-        text(vmi, "/metadata/name"),
-        text(pod, "/metadata/namespace"),
-    ))
-}
-
-fn plan_launcher(request: &Request<'_>, cluster: &ClusterConfig, pod: &Value) -> EvictionPlan {
-    let instance_name = pod["metadata"]["annotations"][DOMAIN].as_str();
-    let Some(instance_name) = instance_name else {
-        return EvictionPlan::Allow;
-    };
-    let Some(vmi) = &cluster.facts.instance else {
-        return EvictionPlan::Deny(format!(
-            "kubevirt failed getting the vmi: there is no {instance_name:?} in namespace {:?}",
-            request.namespace
-        ));
-    };
-    let own = text(vmi, "/spec/evictionStrategy");
-    let strategy = match own {
-        "" => cluster.configuration.eviction_strategy.as_deref(),
-        own => Some(own),
-    };
-    let name = text(vmi, "/metadata/name");
-    let moves = condition(vmi, "LiveMigratable") == Some("True");
-    match (strategy.unwrap_or("None"), moves) {
-        ("LiveMigrate", false) => EvictionPlan::Deny(format!(
-            "VMI {name} is configured with an eviction strategy but is not live-migratable"
-        )),
-        ("LiveMigrate" | "LiveMigrateIfPossible", true) | ("External", _) => {
-            mark(request, pod, vmi)
+fn of(plan: Eviction) -> EvictionPlan {
+    match plan {
+        Eviction::Allowed => EvictionPlan::Allow,
+        Eviction::Refused { message } | Eviction::Marked { message, .. } => {
+            EvictionPlan::Deny(message)
         }
-        _ => EvictionPlan::Allow,
     }
 }
 
-/// Marks an instance to leave the node of its pod. The descheduler reads the message.
-fn mark(request: &Request<'_>, pod: &Value, vmi: &Value) -> EvictionPlan {
+/// Labels and annotations of a pod.
+struct Names {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Names {
+    fn of(pod: &Value) -> Self {
+        let map = |field: &str| BTreeMap::deserialize(&pod["metadata"][field]).unwrap_or_default();
+        Self {
+            labels: map("labels"),
+            annotations: map("annotations"),
+        }
+    }
+
+    fn pod<'p>(&'p self, pod: &'p Value) -> EvictedPod<'p> {
+        EvictedPod {
+            labels: &self.labels,
+            annotations: &self.annotations,
+            phase: text(pod, "/status/phase"),
+            node: text(pod, "/spec/nodeName"),
+        }
+    }
+}
+
+/// Marks an instance to leave a node.
+fn mark(request: &Request<'_>, vmi: &Value, node: &str, by_descheduler: bool) -> EvictionPlan {
     let (namespace, name) = (
         text(vmi, "/metadata/namespace"),
         text(vmi, "/metadata/name"),
     );
-    let message = format!("Eviction triggered evacuation of VMI \"{namespace}/{name}\"");
-    if !text(vmi, "/status/evacuationNodeName").is_empty() {
-        return EvictionPlan::Deny(format!("Evacuation in progress: {message}"));
-    }
-    let node = text(pod, "/spec/nodeName");
-    if text(vmi, "/status/nodeName") != node {
-        return EvictionPlan::Deny("Eviction request for target Pod".to_owned());
-    }
     let mut operations = Operations::on(vmi).change("/status/evacuationNodeName", json!(node));
-    if request.object["metadata"]["annotations"][REQUESTED_BY.0] == REQUESTED_BY.1 {
+    if by_descheduler {
         let mut annotations = match &vmi["metadata"]["annotations"] {
             Value::Object(annotations) => annotations.clone(),
             _ => serde_json::Map::new(),
         };
-        annotations.insert(EVICTION_SOURCE.to_owned(), json!("descheduler"));
+        annotations.insert(EVICTION_SOURCE.to_owned(), json!(SOURCE_DESCHEDULER));
         operations = operations.change("/metadata/annotations", annotations.into());
     }
     let dry_run = request.object.pointer("/deleteOptions/dryRun/0");
@@ -144,6 +149,7 @@ fn mark(request: &Request<'_>, pod: &Value, vmi: &Value) -> EvictionPlan {
         name: name.to_owned(),
         patch: operations.patch(),
         is_dry: request.is_dry || dry_run.is_some_and(|part| part == "All"),
-        message,
+        // The descheduler knows by these words that the pod goes later.
+        message: format!("Eviction triggered evacuation of VMI \"{namespace}/{name}\""),
     }
 }

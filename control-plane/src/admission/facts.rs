@@ -1,6 +1,5 @@
 //! What answers depend on beside the reviewed object.
 
-use api::components::{service_account, service_account_user};
 use api::kubevirt::Configuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -36,6 +35,10 @@ pub struct Facts {
     pub instance: Option<Value>,
     /// Migrations of the instance.
     pub migrations: Vec<Value>,
+    /// How many installations there are.
+    pub installations: usize,
+    /// Kinds of machines of which there are any.
+    pub workloads: Vec<&'static str>,
 }
 
 /// Objects to be read for an answer.
@@ -47,6 +50,12 @@ pub enum RequiredFacts {
     Presets,
     /// The instance that `spec.vmiName` names, and its migrations.
     Migration,
+    /// The instance of the request's name.
+    Instance,
+    /// The number of installations.
+    Installations,
+    /// Kinds of machines of which there are any.
+    Workloads,
     /// The pod that the request names; its owner, if it is a plugged volume's; and the instance of either.
     Eviction,
 }
@@ -59,20 +68,17 @@ pub fn required_facts(at: &str, review: &Value) -> RequiredFacts {
         path::INSTANCE_MUTATE if is_new => RequiredFacts::Presets,
         path::MIGRATION_CREATE_VALIDATE => RequiredFacts::Migration,
         path::EVICTION_VALIDATE => RequiredFacts::Eviction,
+        path::STATUS_VALIDATE if has_volume_requests(review) => RequiredFacts::Instance,
+        path::INSTALLATION_CREATE_VALIDATE => RequiredFacts::Installations,
+        path::INSTALLATION_DELETE_VALIDATE => RequiredFacts::Workloads,
         _ => RequiredFacts::Nothing,
     }
 }
 
-impl ClusterConfig {
-    /// Whether a user is a part of the installation that may change instances.
-    pub(super) fn is_component(&self, user: &str) -> bool {
-        const COMPONENTS: [&str; 4] = [
-            service_account::API,
-            service_account::CONTROLLER,
-            service_account::HANDLER,
-            service_account::SYNCHRONIZATION_CONTROLLER,
-        ];
-        let mut components = COMPONENTS.iter();
-        components.any(|account| user == service_account_user(&self.namespace, account))
-    }
+/// Whether volumes are to be plugged or unplugged, which depends on those that are there.
+fn has_volume_requests(review: &Value) -> bool {
+    let requests = review.pointer("/request/object/status/volumeRequests");
+    requests
+        .and_then(Value::as_array)
+        .is_some_and(|requests| !requests.is_empty())
 }

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use api::Preset;
+use serde::Deserialize;
 use serde_json::{Value, json};
-
-use super::read::read;
 
 /// Annotation that keeps an instance from presets.
 const EXCLUDED: &str = "virtualmachineinstancepresets.admission.kubevirt.io/exclude";
@@ -36,9 +35,10 @@ pub(super) fn apply(vmi: &mut Value, presets: &[Value]) -> Result<Vec<String>, S
     if vmi["metadata"]["annotations"][EXCLUDED] == "true" {
         return Ok(Vec::new());
     }
-    let labels: BTreeMap<String, String> = read(&vmi["metadata"]["labels"]).unwrap_or_default();
+    let labels: BTreeMap<String, String> =
+        BTreeMap::deserialize(&vmi["metadata"]["labels"]).unwrap_or_default();
     let is_meant = |preset: &&Value| {
-        let typed: Result<Preset, _> = read(preset);
+        let typed = Preset::deserialize(*preset);
         typed.is_ok_and(|preset| preset.spec.selector.unwrap_or_default().matches(&labels))
     };
     let presets: Vec<&Value> = presets.iter().filter(is_meant).collect();

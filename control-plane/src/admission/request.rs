@@ -2,11 +2,15 @@
 
 use serde_json::Value;
 
+/// Key of a user's extra information with the node that the token is bound to.
+const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Create,
     Update,
+    Delete,
     Other,
 }
 
@@ -16,6 +20,10 @@ pub(super) struct Request<'r> {
     pub(super) operation: Operation,
     pub(super) namespace: &'r str,
     pub(super) user: &'r str,
+    /// The node that the user's token is bound to.
+    pub(super) node: Option<&'r str>,
+    /// Whether the user may do everything anyway.
+    pub(super) is_master: bool,
     pub(super) is_dry: bool,
     pub(super) object: &'r Value,
     pub(super) old_object: &'r Value,
@@ -39,22 +47,19 @@ impl<'r> Request<'r> {
         let operation = match text("/operation") {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
             _ => Operation::Other,
         };
         Ok(Self {
             operation,
             namespace: text("/namespace"),
             user: text("/userInfo/username"),
+            node: request["userInfo"]["extra"][NODE_NAME][0].as_str(),
+            is_master: is_master(&request["userInfo"]["groups"]),
             is_dry: request["dryRun"] == true,
             object: &request["object"],
             old_object: &request["oldObject"],
         })
-    }
-
-    /// Whether the object is being deleted: then only finalizers matter, and nothing may stand in their way.
-    pub(super) fn is_deleting(&self) -> bool {
-        let deleted = self.object.pointer("/metadata/deletionTimestamp");
-        deleted.is_some_and(|time| !time.is_null())
     }
 
     /// Whether a field has changed; one that is left out equals an empty one.
@@ -67,6 +72,11 @@ impl<'r> Request<'r> {
         let (new, old) = (&self.object[field], &self.old_object[field]);
         new != old && !(empty(new) && empty(old))
     }
+}
+
+fn is_master(groups: &Value) -> bool {
+    let mut groups = groups.as_array().into_iter().flatten();
+    groups.any(|group| group == "system:masters")
 }
 
 /// Refuses what is no object of an API: the parts of one are objects themselves, where they are there.

@@ -47,7 +47,7 @@ pub(super) async fn review(
 fn wish(request: &Request<Body>) -> Result<Option<Value>, Refusal> {
     let attributes = attributes(request.method(), request.uri().path())?;
     attributes
-        .map(|attributes| access_review(request.headers(), attributes))
+        .map(|attributes| access_review(request.headers(), &attributes))
         .transpose()
 }
 
@@ -161,7 +161,7 @@ fn verb(method: &Method, name: &str) -> Result<&'static str, Refusal> {
 }
 
 /// Returns the review of a request.
-fn access_review(headers: &HeaderMap, attributes: Value) -> Result<Value, Refusal> {
+fn access_review(headers: &HeaderMap, attributes: &Value) -> Result<Value, Refusal> {
     let values = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter();
         let texts = values.filter_map(|value| value.to_str().ok());

@@ -63,7 +63,7 @@ const MUTATING: [Hook; 3] = [
     ),
 ];
 
-const VALIDATING: [Hook; 9] = [
+const VALIDATING: [Hook; 12] = [
     Hook {
         group: "",
         ..hook(
@@ -120,6 +120,24 @@ const VALIDATING: [Hook; 9] = [
         path::STATUS_VALIDATE,
         "virtualmachines/status",
         BOTH,
+    ),
+    hook(
+        "kubevirt-create-validator.kubevirt.io",
+        path::INSTALLATION_CREATE_VALIDATE,
+        "kubevirts",
+        CREATE,
+    ),
+    hook(
+        "kubevirt-update-validator.kubevirt.io",
+        path::INSTALLATION_UPDATE_VALIDATE,
+        "kubevirts",
+        UPDATE,
+    ),
+    hook(
+        "kubevirt-validator.kubevirt.io",
+        path::INSTALLATION_DELETE_VALIDATE,
+        "kubevirts",
+        &["DELETE"],
     ),
 ];
 

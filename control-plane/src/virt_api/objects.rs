@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Migration,
     /// `VirtualMachineInstancePreset`.
     Preset,
+    /// `VirtualMachineInstanceReplicaSet`.
+    ReplicaSet,
     /// `KubeVirt`.
     KubeVirt,
     /// `Pod`.
@@ -59,6 +61,12 @@ impl Kind {
                 "v1",
                 "virtualmachineinstancepresets",
                 "virtualmachineinstancepreset",
+            ),
+            Self::ReplicaSet => (
+                KUBEVIRT,
+                "v1",
+                "virtualmachineinstancereplicasets",
+                "virtualmachineinstancereplicaset",
             ),
             Self::KubeVirt => (KUBEVIRT, "v1", "kubevirts", "kubevirt"),
             Self::Pod => ("", "v1", "pods", "pod"),

@@ -51,6 +51,16 @@ async fn cluster(desk: &Desk, path: &str, review: &Value) -> Result<ClusterConfi
         RequiredFacts::Presets => presets(desk, review).await?,
         RequiredFacts::Migration => migration(desk, review).await?,
         RequiredFacts::Eviction => eviction(desk, review).await?,
+        RequiredFacts::Instance => instance(desk, review).await?,
+        RequiredFacts::Installations => Facts {
+            installations: desk
+                .objects
+                .list(Kind::KubeVirt, "", "limit=2")
+                .await?
+                .len(),
+            ..Facts::default()
+        },
+        RequiredFacts::Workloads => workloads(desk).await?,
     };
     Ok(ClusterConfig {
         namespace: desk.namespace.to_string(),
@@ -150,6 +160,35 @@ async fn eviction(desk: &Desk, review: &Value) -> Result<Facts, Refusal> {
         pod,
         owner,
         instance,
+        ..Facts::default()
+    })
+}
+
+async fn instance(desk: &Desk, review: &Value) -> Result<Facts, Refusal> {
+    let (namespace, name) = (
+        text(review, "/request/namespace"),
+        text(review, "/request/name"),
+    );
+    let object = ObjectName::new(Kind::Instance, namespace, name);
+    Ok(Facts {
+        instance: desk.objects.find(&object).await?,
+        ..Facts::default()
+    })
+}
+
+async fn workloads(desk: &Desk) -> Result<Facts, Refusal> {
+    let mut workloads = Vec::new();
+    for (kind, name) in [
+        (Kind::Machine, "VirtualMachine"),
+        (Kind::Instance, "VirtualMachineInstance"),
+        (Kind::ReplicaSet, "VirtualMachineInstanceReplicaSet"),
+    ] {
+        if !desk.objects.list(kind, "", "limit=1").await?.is_empty() {
+            workloads.push(name);
+        }
+    }
+    Ok(Facts {
+        workloads,
         ..Facts::default()
     })
 }

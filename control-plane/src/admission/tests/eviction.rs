@@ -75,7 +75,9 @@ fn a_strategy_decides_what_becomes_of_an_eviction() {
         let cluster = facts(pod(), Some(instance(strategy, migratable)));
         assert_eq!(outcome(&cluster), expected, "{strategy} {migratable}");
     }
-    let mut cluster = facts(pod(), Some(instance("", "True")));
+    let mut silent = instance("", "True");
+    silent["spec"] = json!({});
+    let mut cluster = facts(pod(), Some(silent));
     cluster.configuration.eviction_strategy = Some("LiveMigrate".to_owned());
     assert_eq!(outcome(&cluster), "marked");
 }

@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
-use super::{HANDLER, USER, cluster, create, fields, instance, patched, update};
+use super::{
+    CONTROLLER, HANDLER, USER, asked, cluster, create, fields, instance, patched, response, update,
+};
 use crate::admission::path;
 
 #[test]
@@ -23,14 +25,15 @@ fn a_new_instance_is_filled_in_and_keeps_what_nobody_knows() {
         metadata["annotations"]["kubevirt.io/pci-topology-version"],
         "v3"
     );
-    assert_eq!(
-        filled["status"],
-        json!({
-            "phase": "Pending", "runtimeUser": 107,
-            "phaseTransitionTimestamps":
-                [{"phase": "Pending", "phaseTransitionTimestamp": "2026-01-02T03:04:05Z"}],
-        })
+    let status = &filled["status"];
+    assert_eq!(status["phase"], "Pending");
+    assert_eq!(status["runtimeUser"], 107);
+    assert!(
+        status["nodeName"].is_null(),
+        "the status of a copy is not true"
     );
+    let reached = &status["phaseTransitionTimestamps"][0];
+    assert_eq!(reached["phaseTransitionTimestamp"], "2026-01-02T03:04:05Z");
 }
 
 #[test]
@@ -106,14 +109,17 @@ fn labels_of_the_installation_are_not_for_users() {
     let mut object = instance();
     object["metadata"]["labels"] = json!({"kubevirt.io/nodeName": "mine", "app": "a"});
     let refused = create(path::INSTANCE_CREATE_VALIDATE, &object, &cluster());
-    assert_eq!(fields(&refused), ["metadata.labels"]);
+    assert_eq!(fields(&refused), ["metadata.labels.kubevirt.io/nodeName"]);
     let at = path::INSTANCE_UPDATE_VALIDATE;
     assert_eq!(
         fields(&update(at, USER, &instance(), &object)),
-        ["metadata.labels"]
+        ["metadata.labels.kubevirt.io/nodeName"]
     );
     assert_eq!(update(at, USER, &object, &object)["allowed"], true);
-    assert_eq!(update(at, HANDLER, &instance(), &object)["allowed"], true);
+    assert_eq!(
+        update(at, CONTROLLER, &instance(), &object)["allowed"],
+        true
+    );
 }
 
 #[test]
@@ -123,13 +129,10 @@ fn only_the_installation_changes_specification_and_status() {
     let at = path::INSTANCE_UPDATE_VALIDATE;
     let refused = update(at, USER, &changed, &instance());
     assert_eq!(fields(&refused), ["spec"]);
-    assert!(
-        refused["status"]["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("update of VMI object is restricted")
+    assert_eq!(
+        update(at, CONTROLLER, &changed, &instance())["allowed"],
+        true
     );
-    assert_eq!(update(at, HANDLER, &changed, &instance())["allowed"], true);
 
     let (mut old, mut new) = (instance(), instance());
     old["status"] = json!({"phase": "Running"});
@@ -140,7 +143,7 @@ fn only_the_installation_changes_specification_and_status() {
         patched(&new, &update(at, USER, &new, &instance())),
         instance()
     );
-    assert_eq!(patched(&new, &update(at, HANDLER, &new, &old)), new);
+    assert_eq!(patched(&new, &update(at, CONTROLLER, &new, &old)), new);
 }
 
 #[test]
@@ -149,11 +152,11 @@ fn ceilings_of_a_running_machine_stay() {
     old["spec"]["domain"]["cpu"] = json!({"maxSockets": 4});
     let mut new = old.clone();
     new["spec"]["domain"]["cpu"]["maxSockets"] = json!(8);
-    let refused = update(path::INSTANCE_UPDATE_VALIDATE, HANDLER, &new, &old);
+    let refused = update(path::INSTANCE_UPDATE_VALIDATE, CONTROLLER, &new, &old);
     assert_eq!(fields(&refused), ["spec.domain.cpu.maxSockets"]);
 }
 
-fn preset(name: &str, domain: Value) -> Value {
+fn preset(name: &str, domain: &Value) -> Value {
     json!({
         "apiVersion": "kubevirt.io/v1alpha3", "kind": "VirtualMachineInstancePreset",
         "metadata": {"name": name, "namespace": "ns"},
@@ -168,8 +171,8 @@ fn presets_fill_in_what_instances_with_their_labels_leave_open() {
     object["spec"]["domain"]["firmware"] = json!({"serial": "own"});
     let mut cluster = cluster();
     cluster.facts.presets = vec![
-        preset("cores", json!({"cpu": {"cores": 3}})),
-        preset("firmware", json!({"firmware": {"serial": "theirs"}})),
+        preset("cores", &json!({"cpu": {"cores": 3}})),
+        preset("firmware", &json!({"firmware": {"serial": "theirs"}})),
     ];
     let response = create(path::INSTANCE_MUTATE, &object, &cluster);
     let filled = patched(&object, &response);
@@ -192,7 +195,7 @@ fn presets_fill_in_what_instances_with_their_labels_leave_open() {
 #[test]
 fn presets_leave_others_alone() {
     let mut cluster = cluster();
-    cluster.facts.presets = vec![preset("cores", json!({"cpu": {"cores": 3}}))];
+    cluster.facts.presets = vec![preset("cores", &json!({"cpu": {"cores": 3}}))];
     let mut excluded = instance();
     excluded["metadata"]["labels"] = json!({"size": "small"});
     excluded["metadata"]["annotations"] =
@@ -213,8 +216,8 @@ fn presets_that_contradict_each_other_are_refused() {
     object["metadata"]["labels"] = json!({"size": "small"});
     let mut cluster = cluster();
     cluster.facts.presets = vec![
-        preset("a", json!({"cpu": {"cores": 3}})),
-        preset("b", json!({"cpu": {"cores": 4}})),
+        preset("a", &json!({"cpu": {"cores": 3}})),
+        preset("b", &json!({"cpu": {"cores": 4}})),
     ];
     let refused = create(path::INSTANCE_MUTATE, &object, &cluster);
     assert_eq!(refused["status"]["code"], 422);
@@ -223,4 +226,22 @@ fn presets_that_contradict_each_other_are_refused() {
         message.contains("presets \"a\" and \"b\" conflict"),
         "{message}"
     );
+}
+
+#[test]
+fn a_node_agent_changes_instances_of_its_own_node() {
+    let mut vmi = instance();
+    vmi["status"] = json!({"nodeName": "here", "phase": "Running"});
+    let by = |node: &str| {
+        let mut asked = asked("UPDATE", HANDLER, &vmi, &vmi);
+        asked["request"]["userInfo"]["extra"] =
+            json!({"authentication.kubernetes.io/node-name": [node]});
+        response(path::INSTANCE_UPDATE_VALIDATE, &asked, &cluster())
+    };
+    assert_eq!(by("here")["allowed"], true);
+    assert_eq!(fields(&by("there")), ["status.nodeName"]);
+    let mut asked = asked("UPDATE", HANDLER, &vmi, &vmi);
+    asked["request"]["userInfo"]["groups"] = json!(["system:masters"]);
+    let allowed = response(path::INSTANCE_UPDATE_VALIDATE, &asked, &cluster());
+    assert_eq!(allowed["allowed"], true, "a single node's agent: {allowed}");
 }

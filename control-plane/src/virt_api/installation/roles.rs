@@ -56,7 +56,7 @@ pub fn cluster_roles_for(namespace: &str) -> Vec<Value> {
     objects.push(binding(
         "kubevirt-apiserver-auth-delegator",
         "system:auth-delegator",
-        account_subject(namespace, service_account::API),
+        &account_subject(namespace, service_account::API),
     ));
     objects
 }
@@ -90,15 +90,15 @@ fn users() -> Vec<Value> {
     ];
     let bootstrap = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
     vec![
-        role("kubevirt.io:admin", aggregate("admin"), admin),
-        role("kubevirt.io:edit", aggregate("edit"), edit),
-        role("kubevirt.io:view", aggregate("view"), view),
-        role("kubevirt.io:migrate", json!({}), migrate),
-        role("kubevirt.io:default", bootstrap, everybody),
+        role("kubevirt.io:admin", aggregate("admin"), &admin),
+        role("kubevirt.io:edit", aggregate("edit"), &edit),
+        role("kubevirt.io:view", aggregate("view"), &view),
+        role("kubevirt.io:migrate", json!({}), &migrate),
+        role("kubevirt.io:default", bootstrap, &everybody),
         binding(
             "kubevirt.io:default",
             "kubevirt.io:default",
-            json!({"kind": "Group", "apiGroup": RBAC, "name": "system:authenticated"}),
+            &json!({"kind": "Group", "apiGroup": RBAC, "name": "system:authenticated"}),
         ),
     ]
 }
@@ -244,8 +244,8 @@ impl Component {
         let subject = account_subject(namespace, self.account);
         let mut objects = vec![
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
-            role(self.account, json!({}), self.cluster),
-            binding(self.account, self.account, subject.clone()),
+            role(self.account, json!({}), &self.cluster),
+            binding(self.account, self.account, &subject),
         ];
         if !self.namespace.is_empty() {
             let version = format!("{RBAC}/v1");
@@ -272,7 +272,7 @@ fn rule<S: AsRef<str>>(group: &str, resources: &[S], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
-fn role(name: &str, more_labels: Value, rules: Vec<Value>) -> Value {
+fn role(name: &str, more_labels: Value, rules: &[Value]) -> Value {
     let mut all_labels = labels();
     if let (Some(all), Value::Object(more)) = (all_labels.as_object_mut(), more_labels) {
         all.extend(more);
@@ -283,7 +283,7 @@ fn role(name: &str, more_labels: Value, rules: Vec<Value>) -> Value {
     })
 }
 
-fn binding(name: &str, role: &str, subject: Value) -> Value {
+fn binding(name: &str, role: &str, subject: &Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding",
         "metadata": {"name": name, "labels": labels()},

@@ -72,7 +72,7 @@ pub(super) fn start(vm: &Value, vmi: Option<&Value>, options: &StartOptions) -> 
     let is_paused = options.paused == Some(true);
     let strategy = strategy(vm)?;
     match strategy {
-        RunStrategy::Halted if is_paused => request(vm, vec![start_request(true)]),
+        RunStrategy::Halted if is_paused => request(vm, &[start_request(true)]),
         RunStrategy::Halted => Ok(vec![run(vm, true)]),
         RunStrategy::Manual | RunStrategy::RerunOnFailure => {
             start_by_request(vm, vmi, strategy, is_paused)
@@ -97,8 +97,8 @@ fn start_by_request(
             let why = format!("{strategy} does not support starting VM from failed state");
             Err(conflict(vm, &why))
         }
-        (_, Some(vmi), Some("Succeeded" | "Failed")) => request(vm, vec![stop_request(vmi), start]),
-        _ => request(vm, vec![start]),
+        (_, Some(vmi), Some("Succeeded" | "Failed")) => request(vm, &[stop_request(vmi), start]),
+        _ => request(vm, &[start]),
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn stop(vm: &Value, vmi: Option<&Value>, options: &StopOptions) -> Pl
             let why = format!("{strategy} does not support manual stop requests");
             return Err(conflict(vm, &why));
         }
-        (_, Some(vmi)) => writes.extend(request(vm, vec![stop_request(vmi)])?),
+        (_, Some(vmi)) => writes.extend(request(vm, &[stop_request(vmi)])?),
     }
     Ok(writes)
 }
@@ -164,7 +164,7 @@ pub(super) fn restart(vm: &Value, vmi: Option<&Value>, options: &RestartOptions)
     if options.grace_period_seconds == Some(0) {
         writes.push(shorten_grace(vmi, SHORTEST_GRACE_SECONDS));
     }
-    writes.extend(request(vm, vec![stop_request(vmi), start_request(false)])?);
+    writes.extend(request(vm, &[stop_request(vmi), start_request(false)])?);
     Ok(writes)
 }
 
@@ -220,7 +220,7 @@ fn run(vm: &Value, is_wanted: bool) -> Write {
 }
 
 /// Hands requests to the controller. A stop takes the place of what is under way; all else waits for it.
-fn request(vm: &Value, requests: Vec<Value>) -> Plan {
+fn request(vm: &Value, requests: &[Value]) -> Plan {
     let operations = Operations::on(vm);
     if !is_set(vm, "/status") {
         let status = json!({"stateChangeRequests": requests});
@@ -230,7 +230,7 @@ fn request(vm: &Value, requests: Vec<Value>) -> Plan {
         )]);
     }
     let waiting = vm.pointer(REQUESTS_POINTER).and_then(Value::as_array);
-    let is_stop = matches!(requests.as_slice(), [one] if one["action"] == "Stop");
+    let is_stop = matches!(requests, [one] if one["action"] == "Stop");
     if waiting.is_some_and(|waiting| !waiting.is_empty()) && !is_stop {
         let why = "unable to complete request: stop/start already underway";
         return Err(conflict(vm, why));

@@ -49,8 +49,11 @@ pub struct Identity {
     key: Pem,
     /// Certificates of the authority of the node agents.
     authority: Pem,
-    made: Arc<Mutex<Option<(Material, Arc<ClientConfig>)>>>,
+    made: Arc<Mutex<Option<Made>>>,
 }
+
+/// Settings that were made, and what of.
+type Made = (Material, Arc<ClientConfig>);
 
 /// Why certificates are of no use.
 #[derive(Debug, thiserror::Error)]

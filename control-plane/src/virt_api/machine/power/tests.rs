@@ -45,18 +45,18 @@ fn outcome(vm: &Value, vmi: Option<&Value>, plan: super::Plan) -> Value {
 }
 
 #[track_caller]
-fn check_start(strategy: &str, phase: Option<&str>, expected: Value) {
+fn check_start(strategy: &str, phase: Option<&str>, expected: &Value) {
     let (vm, vmi) = (machine(strategy), phase.map(instance));
     let plan = start(&vm, vmi.as_ref(), &StartOptions::default());
     assert_eq!(
-        outcome(&vm, vmi.as_ref(), plan),
+        &outcome(&vm, vmi.as_ref(), plan),
         expected,
         "{strategy} {phase:?}"
     );
 }
 
 #[track_caller]
-fn check_stop(strategy: &str, phase: Option<&str>, seconds: Option<i64>, expected: Value) {
+fn check_stop(strategy: &str, phase: Option<&str>, seconds: Option<i64>, expected: &Value) {
     let (vm, vmi) = (machine(strategy), phase.map(instance));
     let options = StopOptions {
         grace_period: seconds,
@@ -64,7 +64,7 @@ fn check_stop(strategy: &str, phase: Option<&str>, seconds: Option<i64>, expecte
     };
     let plan = stop(&vm, vmi.as_ref(), &options);
     assert_eq!(
-        outcome(&vm, vmi.as_ref(), plan),
+        &outcome(&vm, vmi.as_ref(), plan),
         expected,
         "{strategy} {phase:?} {seconds:?}"
     );
@@ -76,20 +76,24 @@ fn a_start_follows_the_run_strategy() {
     let both = json!([[{"action": "Stop", "uid": "u"}, {"action": "Start"}]]);
     let refused =
         |strategy: &str| json!(format!("{strategy} does not support manual start requests"));
-    check_start("Halted", None, json!([{"runStrategy": "Always"}]));
-    check_start("Halted", Some("Failed"), json!([{"runStrategy": "Always"}]));
-    check_start("Manual", None, request.clone());
-    check_start("Manual", Some("Succeeded"), both.clone());
-    check_start("Manual", Some("Failed"), both.clone());
-    check_start("RerunOnFailure", None, request);
-    check_start("RerunOnFailure", Some("Succeeded"), both);
+    check_start("Halted", None, &json!([{"runStrategy": "Always"}]));
+    check_start(
+        "Halted",
+        Some("Failed"),
+        &json!([{"runStrategy": "Always"}]),
+    );
+    check_start("Manual", None, &request);
+    check_start("Manual", Some("Succeeded"), &both);
+    check_start("Manual", Some("Failed"), &both);
+    check_start("RerunOnFailure", None, &request);
+    check_start("RerunOnFailure", Some("Succeeded"), &both);
     let failed = "RerunOnFailure does not support starting VM from failed state";
-    check_start("RerunOnFailure", Some("Failed"), json!(failed));
-    check_start("Always", None, refused("Always"));
-    check_start("Once", None, refused("Once"));
-    check_start("WaitAsReceiver", None, refused("WaitAsReceiver"));
+    check_start("RerunOnFailure", Some("Failed"), &json!(failed));
+    check_start("Always", None, &refused("Always"));
+    check_start("Once", None, &refused("Once"));
+    check_start("WaitAsReceiver", None, &refused("WaitAsReceiver"));
     for phase in ["Pending", "Scheduling", "Scheduled", "Running"] {
-        check_start("Manual", Some(phase), json!("VM is already running"));
+        check_start("Manual", Some(phase), &json!("VM is already running"));
     }
 }
 
@@ -114,27 +118,27 @@ fn a_stop_follows_the_run_strategy() {
         "Always",
         Some("Running"),
         None,
-        json!([{"runStrategy": "Halted"}]),
+        &json!([{"runStrategy": "Halted"}]),
     );
-    check_stop("Once", None, None, json!([{"runStrategy": "Halted"}]));
+    check_stop("Once", None, None, &json!([{"runStrategy": "Halted"}]));
     check_stop(
         "Always",
         Some("Running"),
         Some(0),
-        json!([0, {"runStrategy": "Halted"}]),
+        &json!([0, {"runStrategy": "Halted"}]),
     );
-    check_stop("Manual", Some("Running"), None, request.clone());
-    check_stop("RerunOnFailure", Some("Running"), None, request);
-    check_stop("Manual", Some("Running"), Some(5), shorter.clone());
-    check_stop("Manual", None, None, none.clone());
-    check_stop("Manual", Some("Succeeded"), None, none.clone());
-    check_stop("Halted", None, Some(0), none);
-    check_stop("Halted", Some("Running"), Some(5), shorter);
+    check_stop("Manual", Some("Running"), None, &request);
+    check_stop("RerunOnFailure", Some("Running"), None, &request);
+    check_stop("Manual", Some("Running"), Some(5), &shorter);
+    check_stop("Manual", None, None, &none);
+    check_stop("Manual", Some("Succeeded"), None, &none);
+    check_stop("Halted", None, Some(0), &none);
+    check_stop("Halted", Some("Running"), Some(5), &shorter);
     let longer = "Halted only supports manual stop requests with a shorter graceperiod";
-    check_stop("Halted", Some("Running"), Some(30), json!(longer));
-    check_stop("Halted", Some("Running"), None, json!(longer));
+    check_stop("Halted", Some("Running"), Some(30), &json!(longer));
+    check_stop("Halted", Some("Running"), None, &json!(longer));
     let negative = json!("gracePeriod has to be greater or equal to 0");
-    check_stop("Manual", Some("Running"), Some(-1), negative);
+    check_stop("Manual", Some("Running"), Some(-1), &negative);
 }
 
 #[test]
