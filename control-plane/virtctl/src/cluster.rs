@@ -101,6 +101,14 @@ impl Cluster {
         format!("{KUBEVIRT}/namespaces/{}/{plural}", self.namespace)
     }
 
+    /// Returns the path that writes out a machine that is sent.
+    pub(crate) fn expansion(&self) -> String {
+        format!(
+            "{SUBRESOURCES}/namespaces/{}/expand-vm-spec",
+            self.namespace
+        )
+    }
+
     /// Returns the path of an object's action.
     pub(crate) fn action(&self, kind: Kind, name: &str, action: &str) -> String {
         let namespace = &self.namespace;

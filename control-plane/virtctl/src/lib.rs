@@ -14,10 +14,12 @@ mod cluster;
 mod commands;
 mod connection;
 mod failure;
+mod local_file;
 mod report;
 mod standard_streams;
 mod stream;
 mod terminal;
+mod yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -128,28 +128,28 @@ mod tests {
         json!({"metadata": {"uid": "u"}, "status": {"phase": phase}})
     }
 
-    fn decide(vmi: Option<Value>, vm: Option<Value>) -> Step {
-        readiness("n", "namespace d", vmi.as_ref(), vm.as_ref())
+    fn decide(vmi: Option<&Value>, vm: Option<&Value>) -> Step {
+        readiness("n", "namespace d", vmi, vm)
     }
 
     #[test]
     fn a_running_instance_is_connected() {
         let uid = "u".to_owned();
-        assert_eq!(decide(Some(vmi("Running")), None), Step::Connect { uid });
+        assert_eq!(decide(Some(&vmi("Running")), None), Step::Connect { uid });
     }
 
     #[test]
     fn one_that_is_going_to_run_is_waited_for_with_the_reason() {
         for phase in ["", "Pending", "Scheduling", "Scheduled", "Unknown"] {
             assert!(
-                matches!(decide(Some(vmi(phase)), None), Step::Wait(_)),
+                matches!(decide(Some(&vmi(phase)), None), Step::Wait(_)),
                 "{phase}"
             );
         }
         let mut unschedulable = vmi("Scheduling");
         unschedulable["status"]["conditions"] =
             json!([{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]);
-        let step = decide(Some(unschedulable), None);
+        let step = decide(Some(&unschedulable), None);
         assert_eq!(
             step,
             Step::Wait("Waiting for VMI n: phase Scheduling (0/1 nodes)".to_owned())
@@ -166,11 +166,8 @@ mod tests {
             json!({"spec": {"runStrategy": "Once"}}),
         ];
         for vm in started {
-            assert!(
-                matches!(decide(None, Some(vm.clone())), Step::Wait(_)),
-                "{vm}"
-            );
-            let ended = decide(Some(vmi("Succeeded")), Some(vm.clone()));
+            assert!(matches!(decide(None, Some(&vm)), Step::Wait(_)), "{vm}");
+            let ended = decide(Some(&vmi("Succeeded")), Some(&vm));
             assert!(matches!(ended, Step::Wait(_)), "{vm}");
         }
     }
@@ -185,7 +182,7 @@ mod tests {
             json!({"spec": {"running": true}, "metadata": {"deletionTimestamp": "now"}}),
         ];
         for vm in stopped {
-            let Step::GiveUp(why) = decide(None, Some(vm.clone())) else {
+            let Step::GiveUp(why) = decide(None, Some(&vm)) else {
                 panic!("{vm}");
             };
             assert!(why.contains("virtctl start n"), "{why}");
@@ -194,10 +191,13 @@ mod tests {
             panic!()
         };
         assert!(why.contains("not found in namespace d"), "{why}");
-        assert!(matches!(decide(Some(vmi("Failed")), None), Step::GiveUp(_)));
+        assert!(matches!(
+            decide(Some(&vmi("Failed")), None),
+            Step::GiveUp(_)
+        ));
         let mut blind = vmi("Running");
         blind["spec"]["domain"]["devices"]["autoattachSerialConsole"] = false.into();
-        let Step::GiveUp(why) = decide(Some(blind), None) else {
+        let Step::GiveUp(why) = decide(Some(&blind), None) else {
             panic!()
         };
         assert!(why.contains("autoattachSerialConsole"), "{why}");

@@ -1,0 +1,71 @@
+//! `virtctl vnc`: the display of an instance, for a viewer on this host.
+
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::Session;
+use super::port_forward::{TCP, carry, listen_failure};
+use crate::argument;
+use crate::cluster::Kind;
+use crate::failure::Failure;
+use crate::report;
+use crate::stream::{self, End};
+
+/// Connect to the display of a virtual machine instance.
+///
+/// A VNC viewer of your choice is to be connected to the address that is printed. Machines without a display say so: use
+/// `virtctl console` for those.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  # The instance is called 'myvmi':
+  virtctl vnc myvmi --port=5901
+  vncviewer 127.0.0.1::5901")]
+pub(crate) struct Vnc {
+    /// Instance, or the virtual machine of that name
+    #[arg(value_name = "VMI", value_parser = argument::instance)]
+    name: String,
+    /// Address to listen on for the viewer
+    #[arg(long, default_value = "127.0.0.1")]
+    address: String,
+    /// Port to listen on, 0 for any
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Print the port in JSON, for programs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, value_name = "BOOL")]
+    proxy_only: bool,
+    /// Fail when another viewer is connected
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, value_name = "BOOL")]
+    preserve_session: bool,
+}
+
+impl Vnc {
+    /// Opens the display, and serves it to one viewer.
+    pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
+        let cluster = session.cluster().await?;
+        let name = &self.name;
+        let mut path = cluster.action(Kind::Instance, name, "vnc");
+        if self.preserve_session {
+            path.push_str("?preserveSession=true");
+        }
+        let socket = stream::open(&cluster, &path).await;
+        let socket = socket.map_err(|refusal| refusal.of(format!("can't access VMI {name}:")))?;
+        let at = format!("{}:{}", self.address, self.port);
+        let failed = |source| listen_failure(&at, source);
+        let listener = TcpListener::bind((self.address.as_str(), self.port)).await;
+        let listener = listener.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        if self.proxy_only {
+            report::line(&json!({"port": address.port()}).to_string())?;
+        } else {
+            report::line(&format!("Connect a VNC viewer to {address}"))?;
+        }
+        let (viewer, _) = listener.accept().await.map_err(failed)?;
+        match carry(socket, viewer, TCP).await {
+            End::Broken(words) | End::Closed { words, .. } if !words.is_empty() => Err(
+                Failure::Disconnected(format!("The display of {name} is disconnected: {words}")),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
