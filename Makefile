@@ -50,7 +50,7 @@ check: ## Format, lints, tests without guests, documentation, and the optional t
 	$(call optional,deny,check bans licenses sources)
 	@if command -v typos >/dev/null; then echo typos; typos; else echo "skipped: typos is not installed"; fi
 
-# BENCH="node boot" chooses sections: boot, workloads, memory, idle, disks, node.
+# BENCH="node boot" chooses sections: boot, workloads, memory, idle, disks, node, up.
 bench: images ## Measure against QEMU TCG and native code, and what a node costs (BENCH=node chooses a section)
 	$(CARGO) build --release --locked $(PROGRAMS)
 	$(CARGO) run --release --locked -p tests --bin bench -- $(BENCH)

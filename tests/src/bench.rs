@@ -3,6 +3,7 @@
 //! nothing is installed.
 
 mod boot;
+mod cluster;
 mod disks;
 mod footprint;
 mod node;
@@ -55,6 +56,9 @@ pub enum BenchError {
     /// A launcher refused what was asked.
     #[error("have the launcher run the instance: {0}")]
     Refused(String),
+    /// A node does not run.
+    #[error("run a node: {0}")]
+    Node(#[from] crate::single_node::CommandError),
     /// Something did not happen in time.
     #[error("wait for {0}")]
     Late(&'static str),
@@ -64,7 +68,7 @@ pub enum BenchError {
 type Measure = fn(&Peers) -> Result<Vec<Row>, BenchError>;
 
 /// The measurements, by section.
-const MEASURES: [(&str, Measure); 8] = [
+const MEASURES: [(&str, Measure); 11] = [
     ("boot", boot::measure),
     ("workloads", workloads::measure),
     ("memory", footprint::memory),
@@ -73,6 +77,9 @@ const MEASURES: [(&str, Measure); 8] = [
     ("node-one", node::one),
     ("node-start", node::start),
     ("node-many", node::many),
+    ("up-one", cluster::one),
+    ("up-many", cluster::many),
+    ("up-api", cluster::api),
 ];
 
 impl Peers {

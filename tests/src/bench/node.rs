@@ -80,7 +80,7 @@ fn own_mib(pid: u32, guest_kib: u64) -> Result<f64, BenchError> {
 }
 
 /// MiB that a process takes from its host: what it shares counts in part (proc(5), `Pss`).
-fn proportional_mib(pid: u32) -> Result<f64, BenchError> {
+pub(super) fn proportional_mib(pid: u32) -> Result<f64, BenchError> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<f64>().ok());

@@ -16,7 +16,8 @@ struct Arguments {
     /// Runs of each measurement; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Sections whose name begins so: boot, workloads, memory, idle, disks, node (node-one, node-start, node-many)
+    /// Sections whose name begins so: boot, workloads, memory, idle, disks, node (node-one, node-start, node-many),
+    /// up (up-one, up-many, up-api)
     /// [default: all].
     #[arg(value_name = "SECTION", value_parser = section)]
     sections: Vec<String>,

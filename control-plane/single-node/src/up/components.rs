@@ -295,11 +295,8 @@ fn virt_api_service(
 
 /// Asks the launcher what this machine can do.
 async fn facts(launcher: &std::path::Path, accel: Accel) -> Option<NodeFacts> {
-    if accel == Accel::Soft {
-        return None;
-    }
     let mut command = Command::new(launcher);
-    command.args(["--node-facts", "-"]).kill_on_drop(true);
+    command.args(launcher_arguments(accel)).args(["--node-facts", "-"]).kill_on_drop(true);
     let output = match timeout(FACTS, command.output()).await {
         Ok(Ok(output)) if output.status.success() => output.stdout,
         Ok(Ok(output)) => {
