@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
@@ -79,20 +80,62 @@ fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
     Ok((folder, version))
 }
 
-/// A second name of the same file shares its memory with the first; on another file system there is a copy.
+/// A second name of the same file shares its memory with the first; on another file system there is a copy. Nothing that
+/// exists is ever written to: it may be the launcher itself, under a name that another made at the same time.
 fn copy(launcher: &Path, program: &Path) -> io::Result<()> {
-    let new = program.with_extension(std::process::id().to_string());
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = program.with_extension(format!("{}-{number}", std::process::id()));
+    // Left by a process of the same number that was killed.
+    let _not_there = fs::remove_file(&new);
     // The file itself, where its name is a link.
     let linked = linkat(CWD, launcher, CWD, &new, AtFlags::SYMLINK_FOLLOW);
     if linked.is_err() {
-        fs::copy(launcher, &new)?;
+        let mut from = fs::File::open(launcher)?;
+        let mut to = fs::File::create_new(&new)?;
+        io::copy(&mut from, &mut to)?;
+        to.set_permissions(from.metadata()?.permissions())?;
     }
-    fs::rename(new, program)
+    fs::rename(&new, program)?;
+    // Two names of the same file are left both.
+    let _gone = fs::remove_file(&new);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_built_in;
+    use std::fs;
+    use std::thread;
+
+    use super::{is_built_in, programs};
+
+    #[test]
+    fn the_launcher_stays_whole_however_many_ask_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let launcher = folder.path().join("virt-launcher");
+        for round in 0..50 {
+            fs::write(&launcher, format!("program {round}")).unwrap();
+            let state = folder.path().join(format!("state{round}"));
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| programs(&launcher, &state).unwrap());
+                }
+            });
+            let (made, _) = programs(&launcher, &state).unwrap();
+            for path in [
+                launcher.clone(),
+                made.join("bin/virt-launcher"),
+                made.join("bin/virt-probe"),
+            ] {
+                assert_eq!(
+                    fs::read_to_string(path).unwrap(),
+                    format!("program {round}")
+                );
+            }
+            assert_eq!(fs::read_dir(made.join("bin")).unwrap().count(), 6);
+            fs::remove_file(&launcher).unwrap();
+        }
+    }
 
     #[test]
     fn only_the_own_image_is_built_in() {
