@@ -25,6 +25,16 @@ fn guard(old: &Value, field: &str) -> Option<PatchOperation> {
     }))
 }
 
+/// Returns the version that a patch holds for.
+pub(crate) fn made_from(patch: &Patch) -> Option<&str> {
+    let tests = patch.0.iter().filter_map(|operation| match operation {
+        PatchOperation::Test(test) => Some(test),
+        _ => None,
+    });
+    let mut versions = tests.filter(|test| test.path.as_str() == "/metadata/resourceVersion");
+    versions.next()?.value.as_str()
+}
+
 /// Returns a place in an object, making the objects on the way.
 pub(crate) fn entry<'o>(object: &'o mut Value, path: &[&str]) -> &'o mut Value {
     path.iter().fold(object, |object, field| {
@@ -104,7 +114,9 @@ mod tests {
         let old = json!({"metadata": {"uid": "u", "resourceVersion": "5"}, "spec": {"x": 1}});
         let mut new = old.clone();
         set(&mut new, &["status", "phase"], "Pending");
-        let patch = serde_json::to_value(patch(&old, &new).unwrap()).unwrap();
+        let patch = patch(&old, &new).unwrap();
+        assert_eq!(super::made_from(&patch), Some("5"));
+        let patch = serde_json::to_value(patch).unwrap();
         assert_eq!(
             patch,
             json!([

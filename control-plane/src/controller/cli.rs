@@ -24,8 +24,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Runs the controllers of KubeVirt virtual machines.
 ///
-/// They make the pods of VirtualMachineInstances, keep VirtualMachines and replica sets as they should be, and watch over
-/// nodes. The arguments of KubeVirt's Deployment are accepted as they are. Several may run: one acts, the others wait.
+/// They make the pods of VirtualMachineInstances, keep VirtualMachines and replica sets as they
+/// should be, and watch over nodes. The arguments of KubeVirt's Deployment are accepted as they are.
+/// Several may run: one acts, the others wait.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "virt-controller", version, verbatim_doc_comment)]
 pub struct Cli {

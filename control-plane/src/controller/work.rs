@@ -5,8 +5,10 @@ mod observe;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use json_patch::Patch;
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -14,13 +16,16 @@ use tracing::{debug, info, warn};
 use super::actions::Action;
 use super::api_server::{ApiError, ApiServer};
 use super::cache::{Cache, uid};
-use super::change::text;
+use super::change::{self, text};
 use super::configuration::Config;
 use super::events::{Event, Recorder};
 use super::instance::Past;
 use super::key::{Key, Kind};
 use super::queue::Queue;
 use super::{Options, error_chain, serve, watch};
+
+/// Wait before a decision is made anew because somebody else wrote meanwhile.
+const MEANWHILE: Duration = Duration::from_millis(20);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -70,13 +75,16 @@ impl Work {
             serve::DECISIONS[0].fetch_add(1, Ordering::Relaxed);
             match Box::pin(self.look_at(&key)).await {
                 Ok(()) => self.queue.done(&key),
+                // Somebody else got on, so there is no end of this without an end of that.
+                Err(ApiError::Outdated(written)) => {
+                    debug!(object = %key, %written, "others wrote meanwhile; decides anew");
+                    self.queue.done(&key);
+                    self.queue.add_at(&key, Instant::now() + MEANWHILE);
+                }
                 Err(error) => {
                     serve::DECISIONS[1].fetch_add(1, Ordering::Relaxed);
                     let text = error_chain(&error);
-                    match &error {
-                        ApiError::Outdated(_) => debug!(object = %key, error = text, "again"),
-                        _ => warn!(object = %key, error = text, "failed; will try again"),
-                    }
+                    warn!(object = %key, error = text, "failed; will try again");
                     self.queue.failed(&key);
                 }
             }
@@ -129,7 +137,7 @@ impl Work {
             Action::Create { key, object } => self.create(about, &key, &object).await,
             Action::Patch { key, part, patch } => {
                 let answer = self.server.patch(&key, part, &patch).await;
-                self.settle(about, &key, answer).await
+                self.settle(about, &key, &patch, answer).await
             }
             Action::Delete {
                 key,
@@ -166,14 +174,10 @@ impl Work {
             Err(ApiError::Exists(_)) if !matches!(key.kind, Kind::Pod | Kind::Instance) => Ok(()),
             Err(ApiError::Exists(_)) => {
                 let found = self.server.get(key).await?;
-                let is_news = found.and_then(|found| self.cache.put(key.kind, found));
-                match is_news {
-                    Some(_) => {
-                        self.queue.add(about);
-                        Err(ApiError::Outdated(key.clone()))
-                    }
-                    None => Err(ApiError::Exists(key.clone())),
+                if found.is_some_and(|found| self.take_over(about, key.kind, found)) {
+                    return Err(ApiError::Outdated(key.clone()));
                 }
+                Err(ApiError::Exists(key.clone()))
             }
             Err(error) => {
                 self.note_trouble(about, key, &error);
@@ -200,13 +204,15 @@ impl Work {
     }
 
     /// Takes over what a write answers. To the watch it will be no news, so those whom it concerns are told here; `about`
-    /// is whom the write was for.
-    fn take_over(&self, about: &Key, written: Kind, object: Value) {
+    /// is whom the write was for. Returns whether it is news.
+    fn take_over(&self, about: &Key, written: Kind, object: Value) -> bool {
         let concerned = watch::concerned(written, &object, &self.cache);
-        if self.cache.put(written, object).is_some() {
+        let is_news = self.cache.put(written, object).is_some();
+        if is_news {
             let others = concerned.iter().filter(|key| *key != about);
             others.for_each(|key| self.queue.add(key));
         }
+        is_news
     }
 
     /// Takes over the answer to a change.
@@ -214,6 +220,7 @@ impl Work {
         &self,
         about: &Key,
         key: &Key,
+        patch: &Patch,
         answer: Result<Value, ApiError>,
     ) -> Result<(), ApiError> {
         match answer {
@@ -227,11 +234,19 @@ impl Work {
                 Ok(())
             }
             Err(error) => {
-                // Whether the cache is behind or the change makes no sense: the next attempt starts from what is.
-                if let Ok(Some(object)) = self.server.get(key).await {
-                    self.cache.put(key.kind, object);
+                // API servers call a test that doesn't hold by the same name as a change that makes no sense: it was a test
+                // when the object is no longer what it was.
+                let Ok(Some(found)) = self.server.get(key).await else {
+                    return Err(error);
+                };
+                let is_outdated = change::made_from(patch)
+                    .is_some_and(|version| version != text(&found, "/metadata/resourceVersion"));
+                self.take_over(about, key.kind, found);
+                if is_outdated {
+                    Err(ApiError::Outdated(key.clone()))
+                } else {
+                    Err(error)
                 }
-                Err(error)
             }
         }
     }
