@@ -18,6 +18,8 @@ mod configuration;
 mod election;
 mod evacuation;
 mod events;
+#[cfg(test)]
+mod fake;
 mod instance;
 mod key;
 mod machine;

@@ -178,7 +178,7 @@ impl Candidate {
                     "spec": spec,
                 });
                 let answer = self.server.create(&self.key, &lease).await;
-                self.settle(answer)
+                self.settle(answer).await
             }
             Step::Write(next) => {
                 let Some(patch) = self
@@ -190,7 +190,7 @@ impl Candidate {
                     return Ok(true);
                 };
                 let answer = self.server.patch(&self.key, None, &patch).await;
-                self.settle(answer)
+                self.settle(answer).await
             }
         }
     }
@@ -213,7 +213,7 @@ impl Candidate {
         Ok(())
     }
 
-    fn settle(&mut self, answer: Result<Value, ApiError>) -> Result<bool, ApiError> {
+    async fn settle(&mut self, answer: Result<Value, ApiError>) -> Result<bool, ApiError> {
         match answer {
             Ok(lease) => {
                 self.seen = Seen {
@@ -222,16 +222,15 @@ impl Candidate {
                 };
                 Ok(true)
             }
-            Err(ApiError::Unreachable { .. } | ApiError::TimedOut(_)) if self.is_held() => {
-                answer.map(|_| true)
-            }
+            // The lease may be held and renewed for all that is known.
+            Err(error @ (ApiError::Unreachable { .. } | ApiError::TimedOut(_))) => Err(error),
             Err(error) => {
-                // Whatever is there now is not what it was: others were faster.
-                self.seen.lease = None;
-                match error {
-                    ApiError::Exists(_) | ApiError::Outdated(_) => Ok(false),
-                    error => Err(error),
+                // Whatever is there now is not what it was: others may have been faster.
+                self.look().await?;
+                if self.seen.lease.is_none() || self.is_held() {
+                    return Err(error);
                 }
+                Ok(false)
             }
         }
     }
@@ -266,7 +265,8 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::time::Instant;
 
-    use super::{DURATION, Seen, Step, plan};
+    use super::{Candidate, DURATION, Seen, Step, plan};
+    use crate::controller::fake::Fake;
 
     fn lease(holder: &str) -> Value {
         json!({
@@ -288,6 +288,33 @@ mod tests {
         };
         assert_eq!(spec["holderIdentity"], "me");
         assert_eq!(spec["renewTime"], "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[tokio::test]
+    async fn of_two_candidates_one_leads_until_it_gives_the_lease_back() {
+        let fake = Fake::default();
+        let candidate = |me: &str| Candidate::new(fake.server(), "kubevirt", me);
+        let (mut one, mut two) = (candidate("one"), candidate("two"));
+        assert!(one.step().await.unwrap());
+        assert!(!two.step().await.unwrap());
+        assert!(one.step().await.unwrap());
+        assert!(!two.step().await.unwrap());
+        one.release().await;
+        assert!(two.step().await.unwrap());
+        // The first one learns of it when it tries to renew.
+        assert!(!one.step().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_holder_whose_lease_was_taken_gives_up() {
+        let fake = Fake::default();
+        let mut one = Candidate::new(fake.server(), "kubevirt", "one");
+        assert!(one.step().await.unwrap());
+        let path = one.key.path(None);
+        let mut taken = fake.get(&path).unwrap();
+        taken["spec"]["holderIdentity"] = json!("two");
+        fake.put(&path, taken);
+        assert!(!one.step().await.unwrap());
     }
 
     #[test]

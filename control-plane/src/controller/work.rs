@@ -272,3 +272,6 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
