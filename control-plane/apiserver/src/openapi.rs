@@ -15,6 +15,16 @@ use crate::catalog::{Catalog, Resource, Source, Version};
 
 const ROOT: &str = "/openapi/v3";
 
+/// Version of what documents describe.
+const VERSION: &str = concat!("v1.33.0+ferrovirt-", env!("CARGO_PKG_VERSION"));
+
+/// What clients ask for, and what they are answered: the name that they use is none that headers may have (RFC 9110).
+const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The message `openapi.v2.Document` (gnostic) with its field 1, `swagger`, alone.
+const V2_MESSAGE: &[u8] = b"\x0a\x032.0";
+
 /// Returns the answer to `/openapi/v3` and paths below it.
 #[must_use]
 pub fn answer(catalog: &Catalog, path: &str) -> Option<Value> {
@@ -28,6 +38,20 @@ pub fn answer(catalog: &Catalog, path: &str) -> Option<Value> {
         ["", "apis", group, version] if !group.is_empty() => document(catalog, group, version),
         _ => None,
     }
+}
+
+/// Returns the content type and the answer to `/openapi/v2`: a document that says nothing.
+///
+/// kubectl asks for it before it sends a `List`, to check what is inside against it, and takes a kind that the document lacks
+/// as it is; the server checks all kinds anyway. Without any document it sends no list at all.
+#[must_use]
+pub fn version_2(accept: &str) -> (&'static str, Vec<u8>) {
+    if accept.contains(V2_ASKED) {
+        return (V2_PROTOBUF, V2_MESSAGE.to_vec());
+    }
+    let info = json!({"title": "Kubernetes", "version": VERSION});
+    let document = json!({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}});
+    ("application/json", document.to_string().into_bytes())
 }
 
 /// A resource in one of its versions.
@@ -61,7 +85,7 @@ fn document(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
     }
     Some(json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": concat!("v1.33.0+ferrovirt-", env!("CARGO_PKG_VERSION"))},
+        "info": {"title": "Kubernetes", "version": VERSION},
         "paths": paths,
         "components": {"schemas": schemas},
     }))

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use apiserver::access::User;
-use apiserver::{ApiServer, Options, Security, catalog};
+use apiserver::{ApiServer, Options, Security};
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -74,13 +75,6 @@ async fn kubectl(home: &Path) -> Option<Kubectl> {
         return None;
     }
     let server = ApiServer::open(Options::new(&home.join("state"), vec![7; 32])).unwrap();
-    let mut kinds = catalog::built_in();
-    for definition in api::crd::all() {
-        let resource = catalog::custom(&definition).unwrap();
-        let place = (resource.group.clone(), resource.plural.clone());
-        kinds.resources.insert(place, resource.into());
-    }
-    server.registry().replace(kinds);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = server.clone();
@@ -97,6 +91,10 @@ async fn kubectl(home: &Path) -> Option<Kubectl> {
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: default\n",
         )
         .await;
+    let definitions = json!({"apiVersion": "v1", "kind": "List", "items": api::crd::all()});
+    kubectl.good("create -f -", &definitions.to_string()).await;
+    // kubectl believes for ten minutes that there is nothing else than it saw at first.
+    std::fs::remove_dir_all(home.join(".kube")).unwrap();
     Some(kubectl)
 }
 
@@ -331,4 +329,82 @@ async fn kubectl_applies_lists_of_built_in_kinds_item_by_item() {
         kubectl.good("scale deployment d --replicas=3", "").await,
         "deployment.apps/d scaled\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kinds_come_and_go_with_their_definitions() {
+    const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: network-attachment-definitions.k8s.cni.cncf.io
+spec:
+  group: k8s.cni.cncf.io
+  scope: Namespaced
+  names:
+    plural: network-attachment-definitions
+    kind: NetworkAttachmentDefinition
+    shortNames: [nad, net-attach-def]
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              config:
+                type: string
+";
+    const NETWORK: &str = "
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata:
+  name: net
+spec:
+  config: one
+";
+    let directory = tempfile::tempdir().unwrap();
+    let Some(kubectl) = kubectl(directory.path()).await else {
+        return;
+    };
+    let (is_good, said) = kubectl.run("apply -f -", NETWORK).await;
+    assert!(
+        !is_good && said.contains("no matches for kind \"NetworkAttachmentDefinition\""),
+        "{said}"
+    );
+    let broken = DEFINITION.replace("type: string", "type: strng\n                default: {}");
+    let (is_good, said) = kubectl
+        .run("create -f -", &broken.replace("[nad, ", "[NAD, "))
+        .await;
+    assert!(
+        !is_good && said.contains("spec.names.shortNames[0]: Invalid value: \"NAD\""),
+        "{said}"
+    );
+    kubectl.good("create -f -", DEFINITION).await;
+    let created = kubectl.good("apply -f -", NETWORK).await;
+    assert_eq!(
+        created,
+        "networkattachmentdefinition.k8s.cni.cncf.io/net created\n"
+    );
+    let changed = kubectl
+        .good("apply -f -", &NETWORK.replace("one", "two"))
+        .await;
+    assert_eq!(
+        changed,
+        "networkattachmentdefinition.k8s.cni.cncf.io/net configured\n"
+    );
+    let shown = kubectl.good("get net-attach-def", "").await;
+    assert!(shown.starts_with("NAME   AGE\nnet "), "{shown}");
+    kubectl
+        .good(
+            "delete crd network-attachment-definitions.k8s.cni.cncf.io",
+            "",
+        )
+        .await;
+    let (is_good, said) = kubectl.run("get --raw /apis/k8s.cni.cncf.io/v1", "").await;
+    assert!(!is_good && said.contains("NotFound"), "{said}");
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::answer;
+use super::{answer, version_2};
 use crate::catalog::{Catalog, built_in, custom};
 
 fn boxes(description: &str) -> Catalog {
@@ -162,6 +162,24 @@ fn custom_kinds_have_documents_with_little_else() {
         patches
             .get("application/strategic-merge-patch+json")
             .is_none()
+    );
+}
+
+#[test]
+fn the_second_version_is_there_and_says_nothing() {
+    let (media, message) = version_2("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    assert_eq!(
+        (media, message.as_slice()),
+        (
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            &b"\x0a\x032.0"[..]
+        )
+    );
+    let (media, text) = version_2("application/json");
+    let document: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(
+        (media, &document["swagger"], &document["paths"]),
+        ("application/json", &json!("2.0"), &json!({}))
     );
 }
 

@@ -16,6 +16,11 @@ const MAX_NODES: usize = 200_000;
 /// Most plain schemas that are kept for sharing; a search among more costs more than they take.
 const MAX_PLAIN: usize = 64;
 
+/// Types of values.
+const KINDS: [&str; 7] = [
+    "array", "boolean", "integer", "null", "number", "object", "string",
+];
+
 /// Parts of the names of built-in types that report. Kubernetes takes reports with parts missing, whatever its documents
 /// call required.
 const OBSERVED: [&str; 8] = [
@@ -358,7 +363,12 @@ fn plain_keywords(json: &Keywords, path: &Path) -> Result<Schema, SchemaError> {
 /// Returns the type, and whether `null` stands beside it (2020-12 has lists of types).
 fn kind(json: &Keywords, path: &Path) -> Result<(String, bool), SchemaError> {
     let Some(kinds) = json.get("type").and_then(Value::as_array) else {
-        return Ok((text(json, "type", path)?.to_owned(), false));
+        let kind = text(json, "type", path)?;
+        if !kind.is_empty() && !KINDS.contains(&kind) {
+            let problem = format!("type is \"{kind}\", use one of {}", KINDS.join(", "));
+            return Err(path.error(&problem));
+        }
+        return Ok((kind.to_owned(), false));
     };
     let or_null = kinds.iter().any(|it| it == "null");
     let mut kinds = kinds

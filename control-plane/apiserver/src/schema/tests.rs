@@ -264,6 +264,13 @@ fn a_schema_that_is_none_is_refused_with_its_place() {
         error.to_string(),
         "read the schema at properties[spec].items: required must be a list"
     );
+    let unknown = Schema::from_json(&json!({"properties": {"a": {"type": "strng"}}})).unwrap_err();
+    assert!(
+        unknown
+            .to_string()
+            .contains("properties[a]: type is \"strng\""),
+        "{unknown}"
+    );
     let missing = Schema::from_json(&json!({"$ref": "#/$defs/X"})).unwrap_err();
     assert!(
         missing.to_string().contains("\"X\", which is not defined"),

@@ -37,16 +37,20 @@ pub(super) async fn answer(
         "/version" => return Ok(json_answer(&version())),
         _ => {}
     }
-    if path.starts_with("/openapi/") {
-        let document =
-            openapi::answer(&server.registry().catalog(), path).ok_or_else(verbs::no_such_path)?;
-        return Ok(json_answer(&document));
-    }
     let accept = parts
         .headers
         .get(ACCEPT)
         .and_then(|it| it.to_str().ok())
         .unwrap_or_default();
+    if path == "/openapi/v2" {
+        let (media, document) = openapi::version_2(accept);
+        return Ok(answer::bytes(StatusCode::OK, media, document));
+    }
+    if path.starts_with("/openapi/") {
+        let document =
+            openapi::answer(&server.registry().catalog(), path).ok_or_else(verbs::no_such_path)?;
+        return Ok(json_answer(&document));
+    }
     discover(server, user, path, accept).await
 }
 
