@@ -345,3 +345,44 @@ fn wrong_types_and_unknown_fields_show() {
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.contains(&".spec.domain.colour: unknown".to_owned()));
 }
+
+/// The manifests that launchers are tested with, and the demo's.
+fn manifests() -> Vec<(String, Value)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let fixtures = std::fs::read_dir(root.join("launcher/tests/fixtures")).unwrap();
+    let mut files: Vec<_> = fixtures.map(|entry| entry.unwrap().path()).collect();
+    files.push(root.join("images/demo/vmi.yaml"));
+    let mut found = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|e| e == "yaml"))
+    {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(file).unwrap();
+        for document in crate::manifest::documents(&text).unwrap_or_default() {
+            found.push((name.clone(), document));
+        }
+    }
+    found
+}
+
+#[test]
+fn manifests_of_documents_are_accepted() {
+    let mut checked = 0;
+    for (file, document) in manifests() {
+        let kind = document["kind"].as_str().unwrap_or_default();
+        let group = document["apiVersion"].as_str().unwrap_or_default();
+        if !group.starts_with("kubevirt.io/") || plural(kind).is_none() {
+            continue;
+        }
+        let found = problems(&schema(kind), &document, "");
+        // Some documents leave parts out or have fields that upstream prunes as well.
+        let wrong: Vec<_> = found
+            .iter()
+            .filter(|text| !text.ends_with(": unknown"))
+            .collect();
+        assert!(wrong.is_empty(), "{file}: {wrong:?}");
+        checked += 1;
+    }
+    assert!(checked >= 5, "only {checked} manifests were found");
+}

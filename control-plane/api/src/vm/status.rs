@@ -274,3 +274,49 @@ impl Unset for PrintableStatus {
         matches!(self, Self::Unset | Self::Other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{PrintableStatus, VirtualMachineStatus};
+
+    #[test]
+    fn every_field_of_a_status_keeps_its_name() {
+        let claim = json!({"claimName": "c", "accessModes": ["ReadWriteOnce"]});
+        let moved = json!({"volumeName": "v", "sourcePVCInfo": claim, "destinationPVCInfo": claim});
+        let reference = json!({"name": "i", "kind": "k", "controllerRevisionRef": {"name": "r"}});
+        let add = json!({"name": "v", "disk": {"name": "v", "disk": {"bus": "scsi"}},
+            "volumeSource": {"dataVolume": {"name": "d", "hotpluggable": true}}});
+        let full = json!({
+            "snapshotInProgress": "s", "restoreInProgress": "r", "created": true, "ready": false,
+            "printableStatus": "CrashLoopBackOff",
+            "conditions": [{"type": "Ready", "status": "False", "reason": "VMINotExists"}],
+            "stateChangeRequests": [
+                {"action": "Stop", "uid": "u"}, {"action": "Start", "data": {"paused": "true"}}],
+            "volumeRequests": [{"addVolumeOptions": add}, {"removeVolumeOptions": {"name": "v"}}],
+            "volumeSnapshotStatuses": [{"name": "v", "enabled": false, "reason": "no class"}],
+            "startFailure": {"consecutiveFailCount": 2, "lastFailedVMIUID": "u", "retryAfterTimestamp": "t"},
+            "memoryDumpRequest": {"claimName": "c", "phase": "InProgress", "remove": true, "fileName": "f"},
+            "observedGeneration": 1, "desiredGeneration": 2, "runStrategy": "Always",
+            "volumeUpdateState": {"volumeMigrationState": {"migratedVolumes": [moved]}},
+            "changedBlockTracking": {"state": "Enabled", "backupStatus": {"backupName": "b"}},
+            "instancetypeRef": reference, "preferenceRef": reference,
+        });
+        let status: VirtualMachineStatus = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), full);
+    }
+
+    #[test]
+    fn words_for_people_are_written_as_they_are_named() {
+        let word =
+            |text: &str| serde_json::from_value::<PrintableStatus>(Value::from(text)).unwrap();
+        assert_eq!(
+            word("WaitingForVolumeBinding").as_str(),
+            "WaitingForVolumeBinding"
+        );
+        assert_eq!(word("SomethingNew"), PrintableStatus::Other);
+        let empty = VirtualMachineStatus::default();
+        assert_eq!(serde_json::to_value(empty).unwrap(), serde_json::json!({}));
+    }
+}
