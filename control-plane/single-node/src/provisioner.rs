@@ -84,7 +84,11 @@ async fn act(
                 _ => info!(volume = name, "made a volume"),
             }
         }
-        Action::Bind { claim, volume } => bind(objects, &claim, &volume).await.map_err(text)?,
+        Action::Bind {
+            claim,
+            volume,
+            class,
+        } => bind(objects, &claim, &volume, &class).await.map_err(text)?,
         Action::Release { volume } => {
             let path = format!("/api/v1/persistentvolumes/{volume}/status");
             objects
@@ -131,7 +135,12 @@ async fn remove(folder: &Path, path: PathBuf) -> Result<(), String> {
     removed.await.map_err(|error| error.to_string())?
 }
 
-async fn bind(objects: &Objects, claim: &Value, volume: &Value) -> Result<(), Refused> {
+async fn bind(
+    objects: &Objects,
+    claim: &Value,
+    volume: &Value,
+    class: &str,
+) -> Result<(), Refused> {
     let (claim_path, volume_name) = (plan::claim_path(claim), plan::name(volume));
     let volume_path = format!("/api/v1/persistentvolumes/{volume_name}");
     let reference = json!({"spec": {"claimRef": plan::reference(claim)}});
@@ -141,7 +150,10 @@ async fn bind(objects: &Objects, claim: &Value, volume: &Value) -> Result<(), Re
         .merge(&format!("{volume_path}/status"), &bound)
         .await?;
     objects
-        .merge(&claim_path, &json!({"spec": {"volumeName": volume_name}}))
+        .merge(
+            &claim_path,
+            &json!({"spec": {"volumeName": volume_name, "storageClassName": class}}),
+        )
         .await?;
     let status = json!({"status": {
         "phase": "Bound",

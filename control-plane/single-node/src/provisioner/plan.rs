@@ -37,6 +37,8 @@ pub enum Action {
         claim: Value,
         /// The volume.
         volume: Value,
+        /// Storage class that the claim goes by.
+        class: String,
     },
     /// A volume's claim is gone; it stays.
     Release {
@@ -128,6 +130,7 @@ fn for_claim(
         return Some(Action::Bind {
             claim: claim.clone(),
             volume: volume.clone(),
+            class,
         });
     }
     let tell = |reason: String| {
