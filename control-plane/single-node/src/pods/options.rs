@@ -128,3 +128,39 @@ impl Options {
             .join(format!("{namespace}_{name}_{uid}"))
     }
 }
+
+/// Longest name of an object.
+const NAME_LEN_MAX_BYTES: usize = 253;
+
+/// Whether a name that others gave is one component of a path, and no hidden file. Names of Kubernetes are.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let len = 1..=NAME_LEN_MAX_BYTES;
+    len.contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_file_name;
+
+    #[test]
+    fn names_are_no_paths() {
+        assert!(is_file_name("virt-launcher-vm.0_x"));
+        let long = "n".repeat(254);
+        for odd in [
+            "",
+            ".",
+            "..",
+            ".x",
+            "a/b",
+            "../x",
+            "a b",
+            "a\0",
+            "\n",
+            long.as_str(),
+        ] {
+            assert!(!is_file_name(odd), "{odd:?}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Cluster;
 use super::devices::DeviceSource;
 use super::observed::Observed;
-use super::options::Options;
+use super::options::{Options, is_file_name};
 use super::volumes::on_disk;
 use super::worker::{News, Site, Worker, release, remove_files};
 use crate::sandbox::cgroup::Cgroups;
@@ -165,13 +165,19 @@ impl Runner {
 
     /// Takes a pod as the API has it now. To be called on a tokio runtime.
     pub fn apply(&self, pod: Pod) {
-        let Some(uid) = pod.metadata.uid.clone().filter(|uid| is_fine_name(uid)) else {
+        let metadata = &pod.metadata;
+        let names = [&metadata.uid, &metadata.namespace, &metadata.name];
+        let is_fine = |name: &Option<String>| name.as_deref().is_some_and(is_file_name);
+        let uid = metadata.uid.clone().unwrap_or_default();
+        if !names.into_iter().all(is_fine) {
+            let name = metadata.name.as_deref();
             tracing::warn!(
-                pod = pod.metadata.name,
-                "the pod's uid is no name for a folder; it is left alone"
+                uid,
+                name,
+                "the pod has no name for a folder; it is left alone"
             );
             return;
-        };
+        }
         let mut workers = self.workers();
         // One whose work is done stays as long as the API has the pod, lest another begins it anew.
         workers.retain(|_, entry| !entry.news.is_closed() || entry.news.borrow().is_some());
@@ -244,7 +250,7 @@ impl Runner {
         let mut all = super::plan::init_containers(spec)
             .iter()
             .chain(&spec.containers);
-        let wanted = all.find(|wanted| wanted.name == container)?;
+        let wanted = all.find(|wanted| wanted.name == container && is_file_name(container))?;
         let runs = observed.runs(container);
         let run = runs.count.saturating_sub(1);
         let options = &self.site.options;
@@ -369,10 +375,4 @@ fn unshare_folder(folder: &Path) -> io::Result<()> {
         unmount(folder, UnmountFlags::DETACH)?;
     }
     Ok(())
-}
-
-/// Whether a text is one component of a path.
-fn is_fine_name(text: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=128).contains(&text.len()) && text.bytes().all(is_fine)
 }

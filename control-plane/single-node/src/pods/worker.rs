@@ -21,8 +21,8 @@ use self::minder::{Happening, Minders};
 use super::cluster::Cluster;
 use super::devices::DeviceSource;
 use super::observed::{Observed, Refusal, Setback, Stopping};
-use super::options::Options;
-use super::plan::{Action, after, plan};
+use super::options::{Options, is_file_name};
+use super::plan::{Action, after, init_containers, plan};
 use super::status::is_image_reason;
 use super::volumes::{Maker, Ready, Tokens, VolumeError, on_disk};
 use crate::sandbox::cgroup::Cgroups;
@@ -234,7 +234,12 @@ impl Worker {
     /// Returns why the pod cannot run on this node at all.
     fn unfit(&self) -> Option<Refusal> {
         let spec = self.pod.spec.as_ref()?;
-        let why = if spec.share_process_namespace == Some(true) {
+        let containers = init_containers(spec).iter().chain(&spec.containers);
+        let volumes = spec.volumes.iter().flatten().map(|volume| &volume.name);
+        let mut names = containers.map(|container| &container.name).chain(volumes);
+        let why = if !names.all(|name| is_file_name(name)) {
+            "the name of a container or volume is no DNS label"
+        } else if spec.share_process_namespace == Some(true) {
             "spec.shareProcessNamespace is not provided by this node: leave it out"
         } else if spec.host_users == Some(false) {
             "spec.hostUsers: false is not provided by this node: leave it out"

@@ -290,3 +290,20 @@ async fn a_pod_of_which_nothing_is_known_here_has_ended() {
     node.wait_until_gone("lost").await;
     assert!(node.memory.writes("lost") <= writes + 1);
 }
+
+#[tokio::test]
+async fn names_that_are_paths_are_refused() {
+    let Some(node) = Node::new() else { return };
+    let mut wanted = pod("odd", "true");
+    wanted["spec"]["containers"][0]["name"] = json!("../../../out");
+    node.memory.put_pod(wanted);
+    node.wait_for_phase("odd", "Failed").await;
+    assert!(
+        node.runner
+            .container("default", "odd", "../../../out")
+            .is_none()
+    );
+    node.memory.delete_pod("odd", 0);
+    node.wait_until_gone("odd").await;
+    assert_eq!(node.leftovers(), Vec::<String>::new());
+}

@@ -146,25 +146,20 @@ fn source(mount: &Mount) -> io::Result<OwnedFd> {
     opened.map_err(told(format_args!("subPath {sub_path:?}")))
 }
 
-/// Takes device nodes and other rights from a mount, and writing where wanted. What the host has forbidden stays so.
+/// Makes a mount read-only where wanted. What the host has forbidden there stays forbidden.
 fn restrict(mounted: impl AsFd, is_read_only: bool) -> io::Result<()> {
+    if !is_read_only {
+        return Ok(());
+    }
     let has = rustix::fs::fstatvfs(mounted.as_fd())?.f_flag;
-    let mut flags = MountFlags::BIND;
+    let mut flags = MountFlags::BIND | MountFlags::RDONLY;
     for (has_it, flag) in [
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
         (StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
-        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
         (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
     ] {
         flags.set(flag, has.contains(has_it));
-    }
-    flags.set(
-        MountFlags::RDONLY,
-        is_read_only || flags.contains(MountFlags::RDONLY),
-    );
-    if !is_read_only {
-        return Ok(());
     }
     let owned = mounted.as_fd().try_clone_to_owned()?;
     Ok(mount_remount(beneath::name(&owned), flags, "")?)
