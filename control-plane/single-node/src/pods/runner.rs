@@ -23,6 +23,7 @@ use super::options::{Options, is_file_name};
 use super::volumes::on_disk;
 use super::worker::{News, Site, Worker, release, remove_files};
 use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::host_image;
 use crate::sandbox::image::ImageSource;
 use crate::sandbox::mount_table::MountTable;
 
@@ -296,11 +297,7 @@ impl Runner {
             news.closed().await;
         }
         let site = Arc::clone(&self.site);
-        on_disk(move || {
-            clean_except(&site.options, &site.cgroups, &HashSet::new())?;
-            unshare_folder(&site.options.pods_dir())
-        })
-        .await
+        on_disk(move || remove_all_with(&site.options, &site.cgroups)).await
     }
 }
 
@@ -312,8 +309,14 @@ impl Runner {
 /// Fails when something cannot be removed.
 pub fn remove_all(options: &Options) -> io::Result<()> {
     let cgroups = Cgroups::find(&options.cgroup_parent)?;
-    clean_except(options, &cgroups, &HashSet::new())?;
-    unshare_folder(&options.pods_dir())
+    remove_all_with(options, &cgroups)
+}
+
+fn remove_all_with(options: &Options, cgroups: &Cgroups) -> io::Result<()> {
+    clean_except(options, cgroups, &HashSet::new())?;
+    unshare_folder(&options.pods_dir())?;
+    // Nobody runs any of the launchers that were kept for containers.
+    host_image::forget(&options.state)
 }
 
 /// Does what [`remove_all`] does.

@@ -22,6 +22,8 @@ const NAMES: [&str; 5] = [
     "virt-tail",
     "container-disk",
 ];
+/// Folder of the programs in the state.
+const PROGRAMS: &str = "programs";
 /// Search path of programs in the image.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -61,7 +63,7 @@ pub fn resolve(launcher: &Path, state: &Path) -> Result<Image, ImageError> {
 fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
     let found = fs::metadata(launcher)?;
     let version = format!("{:x}-{:x}-{:x}", found.ino(), found.mtime(), found.len());
-    let folder = state.join("programs").join(&version);
+    let folder = state.join(PROGRAMS).join(&version);
     let bin = folder.join("bin");
     if bin.join(NAMES[NAMES.len() - 1]).symlink_metadata().is_ok() {
         return Ok((folder, version));
@@ -78,6 +80,18 @@ fn programs(launcher: &Path, state: &Path) -> io::Result<(PathBuf, String)> {
         }
     }
     Ok((folder, version))
+}
+
+/// Removes the folders of all programs, which no container may use any more. Blocks.
+///
+/// # Errors
+///
+/// Fails when something cannot be removed.
+pub fn forget(state: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(state.join(PROGRAMS)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A second name of the same file shares its memory with the first; on another file system there is a copy. Nothing that
