@@ -153,11 +153,13 @@ impl Case<'_> {
             Decision::Start { is_paused } => self.start(*is_paused),
             _ => Vec::new(),
         };
-        let mut actions = storage::provide(self);
-        // Where an instance is made at once, the status follows from it a moment later.
+        let mut actions: Vec<Action> = Vec::new();
+        // Where an instance is made at once, the status follows from it a moment later. Otherwise it comes first: what
+        // fails must not keep it from being told.
         if made.is_empty() || self.observed.trouble.is_some() {
             actions.extend(self.write_status(&decision));
         }
+        actions.extend(storage::provide(self));
         actions.extend(made);
         match &decision {
             Decision::Run => actions.extend(self.run_always()),

@@ -35,6 +35,9 @@ const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Longest value of a label.
 const LABEL_LEN_MAX: usize = 63;
 
+/// Annotation of an instance, and label of its pod, that asks for a proxy of the service mesh.
+const ISTIO: &str = "sidecar.istio.io/inject";
+
 /// Annotations of an instance that its pod doesn't get.
 const ANNOTATIONS_KEPT_AWAY: [&str; 3] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -52,6 +55,8 @@ struct Parts {
     init_containers: Vec<Value>,
     pull_secrets: Vec<String>,
     service_account: Option<String>,
+    /// Whether the pod gets the token of its service account.
+    mounts_token: bool,
     /// Folders of file systems that several nodes have at once.
     shared: Vec<String>,
 }
@@ -114,7 +119,7 @@ fn spec(vmi: &Vmi, raw: &Value, config: &Config, parts: Parts) -> Value {
         ("enableServiceLinks", json!(false)),
         (
             "automountServiceAccountToken",
-            json!(parts.service_account.is_some()),
+            json!(parts.mounts_token || injects_istio(vmi)),
         ),
         ("hostname", json!(host_name(vmi))),
         ("securityContext", security_context(vmi, config)),
@@ -318,6 +323,14 @@ pub(crate) fn label_value(name: &str) -> String {
     format!("{}-{digest}", short.trim_end_matches(['-', '.']))
 }
 
+/// Whether the pod gets a proxy of the service mesh, which must know who it is.
+fn injects_istio(vmi: &Vmi) -> bool {
+    vmi.metadata
+        .annotations
+        .get(ISTIO)
+        .is_some_and(|value| value == "true")
+}
+
 fn pod_labels(vmi: &Vmi) -> BTreeMap<String, String> {
     let mut labels = vmi.metadata.labels.clone();
     for ours in [
@@ -335,8 +348,8 @@ fn pod_labels(vmi: &Vmi) -> BTreeMap<String, String> {
     ] {
         labels.insert(label.to_owned(), value);
     }
-    if vmi.metadata.annotations.get("sidecar.istio.io/inject") == Some(&"true".to_owned()) {
-        labels.insert("sidecar.istio.io/inject".to_owned(), "true".to_owned());
+    if injects_istio(vmi) {
+        labels.insert(ISTIO.to_owned(), "true".to_owned());
     }
     labels
 }

@@ -149,6 +149,7 @@ fn add(
         cloud_init(parts, name, source);
     } else if let Some(account) = &volume.service_account {
         parts.service_account = Some(account.service_account_name.clone());
+        parts.mounts_token = true;
     } else if volume.downward_metrics.is_some() {
         let source = json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } });
         let mut folder = source;
