@@ -20,6 +20,7 @@ pub mod housekeeping;
 pub mod objects;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 pub mod proxy;
 pub mod request;
 pub mod schema;

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Call;
 use crate::failure::Failure;
+use crate::protobuf;
 use crate::request::api_version;
 
 /// Longest body, as in Kubernetes.
@@ -93,9 +94,14 @@ pub(crate) fn decode(media: &str, bytes: &[u8]) -> Result<Value, Failure> {
     match media {
         "application/json" => json(bytes),
         "application/yaml" => yaml(bytes),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(bytes),
         other => Err(unsupported(
             other,
-            &["application/json", "application/yaml"],
+            &[
+                "application/json",
+                "application/yaml",
+                "application/vnd.kubernetes.protobuf",
+            ],
         )),
     }
 }

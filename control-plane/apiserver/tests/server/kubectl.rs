@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -104,6 +104,62 @@ async fn kubectl_applies_shows_labels_and_deletes() {
     kubectl.run(&["delete", "cm", "a"], "").await;
     assert_eq!(kubectl.run(&["get", "cm", "-o", "name"], "").await, "");
     assert_home_is_ours(&kubectl.home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_creates_what_it_sends_as_protobuf() {
+    if !is_installed().await {
+        println!("skipped: kubectl is not installed");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, address) = serve(&directory.path().join("state")).await;
+    let kubectl = Kubectl {
+        address,
+        home: directory.path().to_owned(),
+    };
+    for words in [
+        "create namespace other",
+        "create configmap c --from-literal=a=1",
+        "create secret generic s --from-literal=password=secret",
+        "create serviceaccount robot",
+        "create role reader --verb=get --resource=pods",
+        "create rolebinding readers --role=reader --serviceaccount=default:robot",
+        "create clusterrole all --verb=* --resource=nodes",
+        "create clusterrolebinding alls --clusterrole=all --group=people",
+        "create deployment web --image=example.org/web:1 --replicas=0 --port=80",
+        "create job once --image=example.org/once:1 -- sh -c exit",
+        "create quota few --hard=pods=3",
+        "create poddisruptionbudget calm --selector=app=web --min-available=1",
+        "create priorityclass high --value=1000",
+    ] {
+        kubectl.run(&words.split(' ').collect::<Vec<_>>(), "").await;
+    }
+    let shown = |words: &'static str| async {
+        let words: Vec<_> = words.split(' ').chain(["-o", "json"]).collect();
+        kubectl.json(&words).await
+    };
+    assert_eq!(shown("get configmap c").await["data"]["a"], "1");
+    assert_eq!(shown("get secret s").await["data"]["password"], "c2VjcmV0");
+    let deployment = shown("get deployment web").await;
+    assert_eq!(deployment["spec"]["replicas"], 0);
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        (&container["image"], &container["ports"][0]["containerPort"]),
+        (&json!("example.org/web:1"), &json!(80))
+    );
+    assert_eq!(shown("get quota few").await["spec"]["hard"]["pods"], "3");
+    assert_eq!(shown("get pdb calm").await["spec"]["minAvailable"], 1);
+    assert_eq!(
+        kubectl.run(&["auth", "can-i", "get", "pods"], "").await,
+        "yes\n"
+    );
+    assert!(
+        kubectl
+            .run(&["create", "token", "robot"], "")
+            .await
+            .starts_with("ey")
+    );
 }
 
 /// kubectl caches discovery where the test says, so nothing is left elsewhere.
