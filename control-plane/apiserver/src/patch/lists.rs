@@ -8,17 +8,21 @@ use crate::schema::{ListType, Schema};
 
 /// `ObjectMeta` as far as merging needs it: custom resources do not describe theirs.
 static METADATA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    let list = |list| {
-        Arc::new(Schema {
-            kind: "array".to_owned(),
-            list,
-            ..Schema::default()
-        })
+    let owners = Schema {
+        kind: "array".to_owned(),
+        list: ListType::Map(vec!["uid".to_owned()]),
+        merge_key: "uid".to_owned(),
+        ..Schema::default()
     };
-    let by_uid = ListType::Map(vec!["uid".to_owned()]);
+    let finalizers = Schema {
+        kind: "array".to_owned(),
+        list: ListType::Set,
+        merges_items: true,
+        ..Schema::default()
+    };
     let properties = [
-        ("ownerReferences".to_owned(), list(by_uid)),
-        ("finalizers".to_owned(), list(ListType::Set)),
+        ("ownerReferences".to_owned(), Arc::new(owners)),
+        ("finalizers".to_owned(), Arc::new(finalizers)),
     ];
     Arc::new(Schema {
         kind: "object".to_owned(),

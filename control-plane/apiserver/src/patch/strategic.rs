@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::lists::{Known, field, item, list_type, root_field};
+use super::lists::{Known, field, item, root_field};
 use crate::failure::Failure;
-use crate::schema::{ListType, Schema};
+use crate::schema::Schema;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -96,19 +96,23 @@ fn merge_list(
     patch: &[Value],
     name: &str,
 ) -> Result<Vec<Value>, Failure> {
-    match list_type(known) {
-        ListType::Atomic => patch.iter().map(|it| plain(known, it, name)).collect(),
-        ListType::Set => {
-            let mut seen: HashSet<String> = old.iter().map(Value::to_string).collect();
-            let new = patch.iter().filter(|it| seen.insert(it.to_string()));
-            old.extend(new.cloned());
-            Ok(old)
-        }
-        ListType::Map(keys) => {
-            let key = keys.first().map_or("name", String::as_str);
-            merge_items(known, old, patch, key, name)
-        }
+    if let Some(key) = merge_key(known) {
+        return merge_items(known, old, patch, key, name);
     }
+    if !known.is_some_and(|it| it.merges_items) {
+        return patch.iter().map(|it| plain(known, it, name)).collect();
+    }
+    let mut seen: HashSet<String> = old.iter().map(Value::to_string).collect();
+    let new = patch.iter().filter(|it| seen.insert(it.to_string()));
+    old.extend(new.cloned());
+    Ok(old)
+}
+
+/// Returns the field by which items of a list are found; `None` where they are not.
+fn merge_key(known: Known<'_>) -> Option<&str> {
+    known
+        .map(|it| it.merge_key.as_str())
+        .filter(|it| !it.is_empty())
 }
 
 /// Returns an item of a list that is replaced as a whole, with directives inside it obeyed.
@@ -201,11 +205,7 @@ fn delete_primitives(doc: &mut Fields, patch: &Fields) {
 
 /// Puts items into the order that the patch names; others stay behind those that they were behind.
 fn reorder(known: Known<'_>, items: &mut Vec<Value>, order: &[Value]) {
-    let key = match list_type(known) {
-        ListType::Map(keys) => keys.first().cloned(),
-        ListType::Set | ListType::Atomic => None,
-    };
-    let id = |value: &Value| match &key {
+    let id = |value: &Value| match merge_key(known) {
         Some(key) => value[key].to_string(),
         None => value.to_string(),
     };

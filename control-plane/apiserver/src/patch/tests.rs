@@ -20,8 +20,14 @@ fn fields(fields: Vec<(&str, Schema)>) -> Schema {
 }
 
 fn list(list: ListType, items: Schema) -> Schema {
+    let merge_key = match &list {
+        ListType::Map(keys) => keys[0].clone(),
+        ListType::Set | ListType::Atomic => String::new(),
+    };
     Schema {
         kind: "array".to_owned(),
+        merges_items: list == ListType::Set,
+        merge_key,
         list,
         items: Some(Arc::new(items)),
         ..Schema::default()
