@@ -10,8 +10,8 @@ use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade, close_code};
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use http::StatusCode;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tracing::debug;
 
 use super::answer::Refusal;
 
@@ -103,14 +103,10 @@ pub(crate) fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<WebSocketUpgrade, Refusal> {
     let upgrade = upgrade.map_err(|rejection| {
-        let message = format!("this needs a WebSocket: {}", rejection.body_text());
-        let is_client_error = rejection.status().is_client_error();
-        let code = if is_client_error {
-            StatusCode::BAD_REQUEST
-        } else {
-            rejection.status()
-        };
-        Refusal::new(code, message)
+        debug!(why = rejection.body_text(), "no WebSocket is asked for");
+        Refusal::bad_request(format!(
+            "this needs a WebSocket over HTTP/1.1 (subprotocol {SUBPROTOCOL}): use virtctl"
+        ))
     })?;
     Ok(upgrade
         .protocols([SUBPROTOCOL])

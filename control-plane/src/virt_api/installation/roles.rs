@@ -58,7 +58,20 @@ pub fn cluster_roles_for(namespace: &str) -> Vec<Value> {
         "system:auth-delegator",
         &account_subject(namespace, service_account::API),
     ));
+    objects.push(front_proxy_reader(namespace));
     objects
+}
+
+/// Lets `virt-api` read whom API servers trust; the role is one that clusters have.
+fn front_proxy_reader(namespace: &str) -> Value {
+    let name = "kubevirt-apiserver-authentication-reader";
+    let role = "extension-apiserver-authentication-reader";
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": "kube-system", "labels": labels()},
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": role},
+        "subjects": [account_subject(namespace, service_account::API)],
+    })
 }
 
 /// Returns the roles of users. Those that are aggregated come with the roles that clusters give to users anyway.
@@ -139,7 +152,11 @@ fn api_server() -> Component {
             ),
             rule(
                 KUBEVIRT,
-                &["virtualmachineinstancepresets", "kubevirts"],
+                &[
+                    "virtualmachineinstancepresets",
+                    "virtualmachineinstancereplicasets",
+                    "kubevirts",
+                ],
                 READ,
             ),
         ],

@@ -10,7 +10,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -105,65 +104,65 @@ impl Keeping {
         loop {
             ticks.tick().await;
             let trouble = match self.look().await {
-                Ok(()) => None,
+                Ok(trouble) => trouble,
                 Err(error) => Some(chain(&error)),
             };
             if let Some(error) = trouble.as_ref().filter(|_| trouble != self.trouble) {
-                warn!(error, "certificates cannot be used");
+                warn!(error, "certificates are lacking");
             }
             self.trouble = trouble;
         }
     }
 
-    /// Takes over what changed, unless it is of no use.
-    async fn look(&mut self) -> Result<(), TlsError> {
+    /// Takes over what changed, unless it is of no use. Returns what is lacking nevertheless.
+    async fn look(&mut self) -> Result<Option<String>, TlsError> {
         let mut material = Material {
             certificate: read(&self.files.certificate).await?,
             key: read(&self.files.key).await?,
             ..Material::default()
         };
-        (material.authority, material.allowed_names) = self.authority().await?;
+        let (known, trouble) = match self.authority().await? {
+            Ok(known) => (known, None),
+            Err(why) => {
+                let before = (self.used.authority.clone(), self.used.allowed_names.clone());
+                (before, Some(why))
+            }
+        };
+        (material.authority, material.allowed_names) = known;
         if material == self.used {
-            return Ok(());
+            return Ok(trouble);
         }
         let settings = settings(&material)?;
         let knows_front_proxy = !material.authority.is_empty();
         info!(knows_front_proxy, "certificates are read");
         self.tell.send_replace(Some(Arc::new(settings)));
         self.used = material;
-        Ok(())
+        Ok(trouble)
     }
 
-    /// Reads the front proxy's authority and names; those of before when they are not to be had.
-    async fn authority(&self) -> Result<(Vec<u8>, Vec<String>), TlsError> {
-        let client = match &self.front_proxy {
-            FrontProxy::File(path) => return Ok((read(path).await?, Vec::new())),
-            FrontProxy::Published(client) => client.clone(),
-        };
-        let used = || (self.used.authority.clone(), self.used.allowed_names.clone());
-        Ok(published(client).await.unwrap_or_else(used))
+    /// Reads the front proxy's authority and names, or why the cluster does not tell them.
+    async fn authority(&self) -> Result<Result<FrontProxyNames, String>, TlsError> {
+        match &self.front_proxy {
+            FrontProxy::File(path) => Ok(Ok((read(path).await?, Vec::new()))),
+            FrontProxy::Published(client) => Ok(published(client.clone()).await),
+        }
     }
 }
 
-async fn published(client: Client) -> Option<(Vec<u8>, Vec<String>)> {
+/// Certificates of the front proxy's authority in PEM, and the common names that it may have.
+type FrontProxyNames = (Vec<u8>, Vec<String>);
+
+async fn published(client: Client) -> Result<FrontProxyNames, String> {
     let (namespace, name) = PUBLISHED;
     let map = ObjectName::new(Kind::ConfigMap, namespace, name);
-    let map: Value = match Objects::new(client).get(&map).await {
-        Ok(map) => map,
-        Err(refusal) => {
-            warn!(
-                error = refusal.message(),
-                "the front proxy's authority is not known: nobody is believed who they are"
-            );
-            return None;
-        }
-    };
+    let map = Objects::new(client).get(&map).await.map_err(|refusal| {
+        let why = refusal.message();
+        format!("the front proxy's authority is not known, nobody is believed who they are: {why}")
+    })?;
     let names = text(&map, "/data/requestheader-allowed-names");
     let authority = text(&map, "/data/requestheader-client-ca-file");
-    Some((
-        authority.as_bytes().to_vec(),
-        serde_json::from_str(names).unwrap_or_default(),
-    ))
+    let names = serde_json::from_str(names).unwrap_or_default();
+    Ok((authority.as_bytes().to_vec(), names))
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
