@@ -28,47 +28,54 @@ pub(crate) struct ConnectionFlags {
     #[arg(long, global = true)]
     pub(crate) context: Option<String>,
     /// Cluster of the kubeconfig
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) cluster: Option<String>,
     /// Address of the API server, https://HOST:PORT
     #[arg(
         short,
         long,
         global = true,
+        hide_short_help = true,
         value_name = "URL",
         visible_alias = "master"
     )]
     pub(crate) server: Option<String>,
     /// Bearer token of the user
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) token: Option<String>,
     /// User to act as
-    #[arg(long = "as", global = true, value_name = "USER")]
+    #[arg(
+        long = "as",
+        global = true,
+        hide_short_help = true,
+        value_name = "USER"
+    )]
     pub(crate) act_as: Option<String>,
     /// Group to act as; may be repeated
     #[arg(
         long = "as-group",
         global = true,
+        hide_short_help = true,
         value_name = "GROUP",
         requires = "act_as"
     )]
     pub(crate) act_as_groups: Vec<String>,
     /// File with the certificates that vouch for the server
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub(crate) certificate_authority: Option<PathBuf>,
     /// File with the user's certificate
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub(crate) client_certificate: Option<PathBuf>,
     /// File with the user's key
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
     /// Name that the server's certificate must have [default: the one in its address]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "NAME")]
     pub(crate) tls_server_name: Option<String>,
     /// Believe whoever answers: do not check the server's certificate
     #[arg(
         long,
-        global = true,
+        global = true, hide_short_help = true,
         num_args = 0..=1,
         require_equals = true,
         default_value_t = false,

@@ -60,7 +60,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn answer(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => report::text(&text)
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => report::text(&text)
             .map(|()| ExitCode::SUCCESS)
             .unwrap_or(ExitCode::FAILURE),
         _ => {

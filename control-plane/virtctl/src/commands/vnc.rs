@@ -49,7 +49,12 @@ impl Vnc {
             path.push_str("?preserveSession=true");
         }
         let socket = stream::open(&cluster, &path).await;
-        let socket = socket.map_err(|refusal| refusal.of(format!("can't access VMI {name}:")))?;
+        let socket = socket.map_err(|refusal| match refusal.code() {
+            400 | 404 | 501 => Failure::Argument(format!(
+                "can't access VMI {name}: {refusal}. Without a display, use `virtctl console {name}`."
+            )),
+            _ => refusal.of(format!("can't access VMI {name}:")),
+        })?;
         let at = format!("{}:{}", self.address, self.port);
         let failed = |source| listen_failure(&at, source);
         let listener = TcpListener::bind((self.address.as_str(), self.port)).await;
