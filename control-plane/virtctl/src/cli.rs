@@ -1,6 +1,7 @@
 //! The command line: name, global flags, help texts.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::Path;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
@@ -114,10 +115,11 @@ pub(crate) fn parse(program: Program, arguments: Vec<OsString>) -> Result<Cli, c
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut description))
 }
 
-/// Lets the program tell of its own doings on standard error.
+/// Lets the program and the libraries it uses tell of their doings on standard error; a person who does not ask for it
+/// reads results and failures alone.
 pub(crate) fn start_log(verbosity: u8) {
     let level = match verbosity {
-        0..=2 => LevelFilter::WARN,
+        0..=2 => return,
         3 => LevelFilter::INFO,
         4..=5 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
@@ -125,6 +127,7 @@ pub(crate) fn start_log(verbosity: u8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

@@ -51,7 +51,7 @@ impl Vnc {
         let socket = stream::open(&cluster, &path).await;
         let socket = socket.map_err(|refusal| match refusal.code() {
             400 | 404 | 501 => Failure::Argument(format!(
-                "can't access VMI {name}: {refusal}. Without a display, use `virtctl console {name}`."
+                "can't access VMI {name}: {refusal} (for the serial console: virtctl console {name})"
             )),
             _ => refusal.of(format!("can't access VMI {name}:")),
         })?;

@@ -460,6 +460,19 @@ async fn help_names_the_program_as_it_is_called() {
 }
 
 #[tokio::test]
+async fn only_who_asks_for_it_reads_of_requests() {
+    let endpoint = Endpoint::start(|_, _| refusal(501, "NotImplemented", "no dumps")).await;
+    let outcome = run_line(&endpoint, "memory-dump get a").await;
+    assert_eq!(
+        outcome.stderr,
+        "error with request to dump memory of VM a: no dumps\n"
+    );
+    let outcome = run_line(&endpoint, "memory-dump get a -v=4 --token=secret").await;
+    assert!(outcome.stderr.contains("/memorydump"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("secret"), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn without_a_command_there_is_help() {
     let outcome = run(program(), "").await;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));

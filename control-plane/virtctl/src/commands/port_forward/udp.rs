@@ -56,7 +56,7 @@ pub(super) async fn serve(socket: UdpSocket, remote: Remote) -> io::Error {
             .is_none_or(|sender| sender.datagrams.is_closed())
         {
             if senders.len() >= SENDERS_MAX {
-                tracing::warn!(%peer, "too many senders: a datagram is dropped");
+                tracing::info!(%peer, "too many senders: a datagram is dropped");
                 continue;
             }
             senders.insert(peer, meet(&socket, peer, &remote));
