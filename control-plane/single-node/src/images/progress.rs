@@ -39,8 +39,7 @@ pub struct Part {
 pub type Report = Arc<dyn Fn(&Progress) + Send + Sync>;
 
 /// Returns a report that nobody reads.
-#[must_use]
-pub fn silent() -> Report {
+pub(super) fn silent() -> Report {
     Arc::new(|_| {})
 }
 

@@ -240,11 +240,7 @@ impl Runner {
         container: &str,
     ) -> Option<ContainerHandle> {
         let workers = self.workers();
-        let of_name = workers
-            .iter()
-            .filter(|(_, entry)| entry.namespace == namespace && entry.name == pod);
-        // A pod that ends and its successor may have the same name.
-        let (uid, entry) = of_name.max_by_key(|(_, entry)| entry.observed.borrow().since)?;
+        let (uid, entry) = newest(&workers, namespace, pod)?;
         let news = entry.news.borrow().clone()?;
         let observed = Arc::clone(&entry.observed.borrow());
         let spec = news.spec.as_ref()?;
@@ -271,6 +267,16 @@ impl Runner {
             has_terminal: wanted.tty == Some(true),
             has_ended: runs.finished().is_some(),
         })
+    }
+
+    /// Returns the file that holds the network namespace of a pod, `None` inside for the host's.
+    #[must_use]
+    pub fn network(&self, namespace: &str, pod: &str) -> Option<Option<PathBuf>> {
+        let workers = self.workers();
+        let (uid, entry) = newest(&workers, namespace, pod)?;
+        let news = entry.news.borrow().clone()?;
+        let is_host = news.spec.as_ref()?.host_network == Some(true);
+        Some((!is_host).then(|| self.site.options.sandbox_dir(uid).join("net")))
     }
 
     /// Returns what is known of a pod.
@@ -338,6 +344,18 @@ pub fn clean(
 }
 
 /// Returns the uids of the pods whose leavings were removed.
+/// Returns the pod of a name: one that ends and its successor may have the same.
+fn newest<'a>(
+    workers: &'a HashMap<String, Entry>,
+    namespace: &str,
+    pod: &str,
+) -> Option<(&'a String, &'a Entry)> {
+    let of_name = workers
+        .iter()
+        .filter(|(_, entry)| entry.namespace == namespace && entry.name == pod);
+    of_name.max_by_key(|(_, entry)| entry.observed.borrow().since)
+}
+
 fn clean_except(
     options: &Options,
     cgroups: &Cgroups,

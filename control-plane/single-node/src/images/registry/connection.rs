@@ -65,8 +65,8 @@ impl Connection {
             *request.headers_mut() = headers.clone();
             let answered = in_time(self.client.request(request)).await;
             let answered =
-                answered.ok_or_else(|| unreachable(&uri, "it does not answer".to_owned()))?;
-            let response = answered.map_err(|error| unreachable(&uri, chain(&error)))?;
+                answered.ok_or_else(|| unreachable(&uri, "it does not answer"))?;
+            let response = answered.map_err(|error| unreachable(&uri, &chain(&error)))?;
             if !is_redirect(response.status()) {
                 return Ok(response);
             }
@@ -76,7 +76,7 @@ impl Connection {
             }
             uri = next;
         }
-        Err(unreachable(&uri, "it redirects without end".to_owned()))
+        Err(unreachable(&uri, "it redirects without end"))
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn pause(attempt: u32) {
     tokio::time::sleep(PAUSE.saturating_mul(2_u32.saturating_pow(attempt))).await;
 }
 
-fn unreachable(uri: &Uri, reason: String) -> FetchError {
+fn unreachable(uri: &Uri, reason: &str) -> FetchError {
     let host = uri
         .authority()
         .map_or_else(String::new, ToString::to_string);
