@@ -99,6 +99,8 @@ async fn prepare(
     let mut new = admit(call, edit, old, new).await?;
     if !edit.is_own {
         metadata::normalise(&mut new)?;
+        // Webhooks may know fields that the kind does not have here.
+        call.version().schema.prune(&mut new);
         if let Some(old) = old {
             metadata::carry_over(old, &mut new);
         }

@@ -1,4 +1,115 @@
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use http::Response;
+
 use super::*;
+use crate::proxy::LocalService;
+use crate::server::NODE;
+
+/// A service of this process that answers with what a function makes of a request's path and body.
+fn service(answer: fn(&str, &Value) -> Value) -> LocalService {
+    Arc::new(move |request: Request<Body>| {
+        async move {
+            let path = request.uri().to_string();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            Response::new(Body::from(answer(&path, &body).to_string()))
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test]
+async fn webhooks_change_and_refuse_what_is_written() {
+    let fixture = Fixture::new().await;
+    let hook = service(|_, review| {
+        let request = &review["request"];
+        let mut response = json!({"uid": request["uid"], "allowed": true});
+        if request["object"]["spec"]["colour"] == "black" {
+            response = json!({"uid": request["uid"], "allowed": false, "status": {"code": 422, "message": "no black"}});
+        } else if request["operation"] == "CREATE" {
+            // [{"op": "add", "path": "/spec/colour", "value": "blue"}, {"op": "add", "path": "/spec/odd", "value": 1}]
+            let patch = "W3sib3AiOiJhZGQiLCJwYXRoIjoiL3NwZWMvY29sb3VyIiwidmFsdWUiOiJibHVlIn0seyJvcCI6ImFkZCIsInBhdGgiOiIvc3BlYy9vZGQiLCJ2YWx1ZSI6MX1d";
+            response["patchType"] = json!("JSONPatch");
+            response["patch"] = json!(patch);
+            response["warnings"] = json!(["it is blue now"]);
+        }
+        json!({"response": response})
+    });
+    fixture.server.services().insert("default", "painter", hook);
+    let hooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let webhook = json!({
+        "name": "paint.example.org", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"namespace": "default", "name": "painter", "path": "/paint"}},
+        "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": ["example.org"], "apiVersions": ["*"], "resources": ["widgets"]}],
+    });
+    let body = json!({"metadata": {"name": "paint"}, "webhooks": [webhook]});
+    fixture.create(hooks, &body).await;
+    let answer = fixture.post(WIDGETS, &widget("a")).await;
+    assert!(
+        answer
+            .warnings
+            .contains(&r#"299 - "it is blue now""#.to_owned()),
+        "{answer:?}"
+    );
+    assert_eq!(
+        answer.ok()["spec"],
+        json!({"replicas": 1, "colour": "blue"})
+    );
+    let refused = fixture
+        .merge(
+            &format!("{WIDGETS}/a"),
+            &json!({"spec": {"colour": "black"}}),
+        )
+        .await;
+    assert!(refused.text.contains("no black"), "{}", refused.text);
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn the_node_answers_for_containers() {
+    let fixture = Fixture::new().await;
+    fixture.create(PODS, &pod("a")).await;
+    let log = format!("{PODS}/a/log?tailLines=5");
+    let nothing = fixture.get(&log).await;
+    assert_eq!(
+        (nothing.status, nothing.text.as_str()),
+        (StatusCode::OK, "")
+    );
+    fixture
+        .get(&format!("{PODS}/a/exec?command=ls"))
+        .await
+        .failed(400, "BadRequest");
+    fixture
+        .create(
+            &format!("{PODS}/a/binding"),
+            &json!({"target": {"name": "n"}}),
+        )
+        .await;
+    fixture.get(&log).await.failed(503, "ServiceUnavailable");
+    fixture
+        .server
+        .services()
+        .insert(NODE.0, NODE.1, service(|path, _| json!(path)));
+    assert_eq!(
+        fixture.get(&log).await.ok(),
+        "/containerLogs/default/a/main?tailLines=5"
+    );
+    let exec = format!("{PODS}/a/exec?command=ls&command=-l&stdout=true");
+    assert_eq!(
+        fixture.get(&exec).await.ok(),
+        "/exec/default/a/main?command=ls&command=-l&output=1"
+    );
+    fixture
+        .get(&format!("{PODS}/a/log?container=none"))
+        .await
+        .failed(400, "BadRequest");
+    fixture
+        .get(&format!("{PODS}/none/log"))
+        .await
+        .failed(404, "NotFound");
+}
 
 #[tokio::test]
 async fn replicas_are_scaled_apart_from_the_rest() {
