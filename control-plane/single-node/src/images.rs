@@ -170,6 +170,9 @@ impl Images {
         let images = archive.images(name.as_ref())?;
         let mut imported = Vec::new();
         for image in images {
+            report(&Progress::Image {
+                reference: image.label.clone(),
+            });
             imported.push(unpack::make(self.store(), &image, report)?);
         }
         Ok(imported.iter().map(ImageInfo::from).collect())

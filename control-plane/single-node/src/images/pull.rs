@@ -38,6 +38,9 @@ impl Images {
         keyring: &Keyring,
         report: &Report,
     ) -> Result<Record, ImagesError> {
+        report(&Progress::Image {
+            reference: reference.to_string(),
+        });
         let pull = Pull {
             store: self.store(),
             reference,

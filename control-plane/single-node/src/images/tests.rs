@@ -265,3 +265,19 @@ fn an_image_that_is_not_there_cannot_be_removed() {
         .unwrap();
     assert_eq!(place.images.list().unwrap(), []);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_does_harm(text in ".{0,120}", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        if let Ok(reference) = super::Reference::parse(&text) {
+            proptest::prop_assert_eq!(super::Reference::parse(&reference.to_string()).unwrap(), reference);
+        }
+        let _any = super::manifest::document(&bytes);
+        let _any = super::manifest::config(&bytes);
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::File::open(folder.path()).unwrap().into();
+        let unpacked = Digest::of(b"");
+        let expected = super::layer::Expected { packed: None, unpacked: &unpacked };
+        let _any = super::layer::apply(&bytes[..], expected, &root, &mut super::layer::Budget::default());
+    }
+}

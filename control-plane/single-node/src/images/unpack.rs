@@ -42,9 +42,6 @@ pub(super) fn make(
         reference: parts.label.clone(),
         reason,
     };
-    report(&Progress::Image {
-        reference: parts.label.clone(),
-    });
     let config = manifest::config(&parts.config).map_err(failed)?;
     let mut record = record(parts, &config);
     let known = store

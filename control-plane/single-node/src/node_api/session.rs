@@ -70,9 +70,13 @@ pub(super) fn failed(reason: &str) -> Value {
     })
 }
 
-/// Reads the size of a terminal as clients send it: `{"Width":80,"Height":24}`.
+/// Reads the size of a terminal as clients send it: `{"Width":80,"Height":24}`. Clients without a window send zeroes.
 pub(super) fn size(text: &[u8]) -> Option<Input> {
     let size: Value = serde_json::from_slice(text).ok()?;
-    let side = |name: &str| u16::try_from(size[name].as_u64()?).ok();
+    let side = |name: &str| {
+        u16::try_from(size[name].as_u64()?)
+            .ok()
+            .filter(|it| *it > 0)
+    };
     Some(Input::Resize(side("Width")?, side("Height")?))
 }

@@ -85,6 +85,9 @@ async fn channels(socket: &mut place::Socket) -> (String, String, Value) {
     let mut texts = [const { Vec::new() }; 4];
     while let Some(message) = in_time(socket.next()).await {
         let message = message.unwrap();
+        if let Message::Close(frame) = &message {
+            assert_eq!(frame.as_ref().unwrap().code, 1000.into());
+        }
         if let Message::Binary(bytes) = message {
             texts[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use apiserver::failure::Failure;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::Response;
@@ -153,7 +153,15 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut outputs: mpsc::Recei
             break;
         }
     }
-    let _gone = sink.send(Message::Close(None)).await;
+    let _gone = sink.send(goodbye()).await;
+}
+
+/// Ends a WebSocket as clients expect when all was said.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame {
+        code: close_code::NORMAL,
+        reason: Utf8Bytes::default(),
+    }))
 }
 
 /// Carries the bytes of a connection in the messages of a WebSocket.
@@ -186,7 +194,7 @@ async fn into_messages(
             return;
         }
     }
-    let _gone = sink.send(Message::Close(None)).await;
+    let _gone = sink.send(goodbye()).await;
 }
 
 #[cfg(test)]

@@ -64,8 +64,7 @@ impl Connection {
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
             let answered = in_time(self.client.request(request)).await;
-            let answered =
-                answered.ok_or_else(|| unreachable(&uri, "it does not answer"))?;
+            let answered = answered.ok_or_else(|| unreachable(&uri, "it does not answer"))?;
             let response = answered.map_err(|error| unreachable(&uri, &chain(&error)))?;
             if !is_redirect(response.status()) {
                 return Ok(response);
