@@ -9,7 +9,7 @@ use http::{Request, Response};
 
 /// Returns a client for parts of this process that are written against a cluster.
 #[must_use]
-pub fn client(api: ApiServer, user: User) -> kube::Client {
+pub(crate) fn client(api: ApiServer, user: User) -> kube::Client {
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let (api, user) = (api.clone(), user.clone());
         async move {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// # Errors
 ///
 /// Fails when the node does not stop.
-pub fn down(state: &State) -> anyhow::Result<()> {
+pub(crate) fn down(state: &State) -> anyhow::Result<()> {
     match state.process() {
         Some(process) => {
             say("shutting down the machines");
@@ -64,7 +64,7 @@ fn stop(process: Pid) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// Fails when the node runs and does not answer.
-pub fn status(state: &State) -> anyhow::Result<()> {
+pub(crate) fn status(state: &State) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "state       {}", state.path().display())?;
     let Some(process) = state.process() else {
@@ -84,7 +84,7 @@ pub fn status(state: &State) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// Fails when the user does not agree, the node does not stop, or a file cannot be deleted.
-pub fn reset(state: &State, yes: bool) -> anyhow::Result<()> {
+pub(crate) fn reset(state: &State, yes: bool) -> anyhow::Result<()> {
     let path = state.path();
     if !path.exists() {
         say(&format!(

@@ -3,8 +3,21 @@
 //! One process holds the API server, the control plane, the node agent, and what a kubelet and a container runtime
 //! would be: pod sandboxes, volumes, images, logs.
 
+pub mod bootstrap;
+pub mod cli;
+mod client;
+mod down;
+pub mod images;
+pub mod kubectl;
+mod leftovers;
+pub mod node;
+pub mod node_api;
 pub mod pods;
+pub mod provisioner;
 pub mod sandbox;
+pub mod scheduler;
+pub mod state;
+mod up;
 
 use std::process::ExitCode;
 
@@ -14,5 +27,5 @@ use std::process::ExitCode;
 /// namespaces, which belong to threads.
 #[must_use]
 pub fn main_entry() -> ExitCode {
-    sandbox::run_part(std::env::args_os()).unwrap_or(ExitCode::SUCCESS)
+    sandbox::run_part(std::env::args_os()).unwrap_or_else(cli::main)
 }

@@ -1,13 +1,16 @@
 //! The node as the API server knows it: what it has, that it is well.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use apiserver::objects::{Objects, Refused};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use apiserver::objects::{Objects, Refused};
+use crate::pods::devices::Counts;
 
 /// Time between signs of life: the lease of the kubelet's.
 const BEAT: Duration = Duration::from_secs(10);
@@ -189,6 +192,34 @@ pub async fn beat(objects: Objects, name: String, stop: CancellationToken) {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
         if let Err(error) = objects.apply(&path, &lease).await {
             warn!(%error, "cannot renew the lease of the node");
+        }
+    }
+}
+
+/// Tells the node's status what device plugins offer, until it is told to stop.
+pub async fn offer(
+    objects: Objects,
+    name: String,
+    mut counts: watch::Receiver<BTreeMap<String, Counts>>,
+    stop: CancellationToken,
+) {
+    while let Some(Ok(())) = stop.run_until_cancelled(counts.changed()).await {
+        let offered = counts.borrow_and_update().clone();
+        let amounts = |of: fn(&Counts) -> u64| -> Value {
+            let each = offered
+                .iter()
+                .map(|(name, it)| (name.clone(), of(it).to_string().into()));
+            Value::Object(each.collect())
+        };
+        let status = json!({"status": {
+            "capacity": amounts(|it| it.capacity),
+            "allocatable": amounts(|it| it.allocatable),
+        }});
+        if let Err(error) = objects
+            .merge(&format!("/api/v1/nodes/{name}/status"), &status)
+            .await
+        {
+            warn!(%error, "cannot tell the node's status what device plugins offer");
         }
     }
 }

@@ -140,6 +140,22 @@ fn thousandths(cores: f64) -> u64 {
     (cores * 1000.0).ceil().clamp(0.0, 1e15) as u64
 }
 
+/// Returns the path of a pod at the API server.
+#[must_use]
+pub fn path(pod: &Value) -> String {
+    let text = |name: &str| {
+        pod["metadata"][name]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    format!(
+        "/api/v1/namespaces/{}/pods/{}",
+        text("namespace"),
+        text("name")
+    )
+}
+
 /// Whether a pod takes nothing of its node any more.
 #[must_use]
 pub fn is_finished(pod: &Value) -> bool {

@@ -124,7 +124,7 @@ impl State {
             .truncate(false)
             .mode(0o644)
             .open(&path);
-        let mut file = opened.map_err(|source| self.failed("open", source))?;
+        let file = opened.map_err(|source| self.failed("open", source))?;
         let mut process = String::new();
         let _unreadable = (&file).take(PID_LEN_MAX).read_to_string(&mut process);
         let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);

@@ -43,7 +43,7 @@ enum End {
 /// # Errors
 ///
 /// Fails when the node cannot start.
-pub fn main(args: &UpArgs) -> anyhow::Result<()> {
+pub(crate) fn main(args: &UpArgs) -> anyhow::Result<()> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus.min(WORKERS_MAX))
@@ -90,7 +90,7 @@ async fn run(args: &UpArgs) -> anyhow::Result<()> {
     match until_told().await? {
         End::WithMachines => components.shut_down().await,
         End::Alone => {
-            say("ending; machines run on, and the next `ferrovirt up` takes them up again")
+            say("ending; machines run on, and the next `ferrovirt up` takes them up again");
         }
     }
     stop.cancel();

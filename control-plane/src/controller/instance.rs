@@ -347,7 +347,8 @@ impl Case<'_> {
 
     /// What the instance's status says of its pods.
     fn mirror(&self, next: &mut Value) {
-        status::mirror(next, self.current.as_ref(), &self.pods, self.now);
+        let was = self.phase();
+        status::mirror(next, was, self.current.as_ref(), &self.pods, self.now);
     }
 }
 

@@ -325,24 +325,6 @@ fn remove_all_with(options: &Options, cgroups: &Cgroups) -> io::Result<()> {
     host_image::forget(&options.state)
 }
 
-/// Does what [`remove_all`] does.
-///
-/// # Errors
-///
-/// As [`remove_all`].
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "callers hand over what they made for this alone"
-)]
-pub fn clean(
-    options: Options,
-    _cluster: Arc<dyn Cluster>,
-    _images: Arc<dyn ImageSource>,
-    _devices: Arc<dyn DeviceSource>,
-) -> io::Result<()> {
-    remove_all(&options)
-}
-
 /// Returns the uids of the pods whose leavings were removed.
 /// Returns the pod of a name: one that ends and its successor may have the same.
 fn newest<'a>(

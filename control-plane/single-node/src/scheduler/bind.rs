@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Amounts, Fit, add, fit, is_finished, requests};
+use super::{Amounts, Fit, add, fit, is_finished, path, requests};
 use apiserver::objects::{Objects, Refused};
 use apiserver::ticks::Ticks;
 
@@ -74,20 +74,6 @@ fn is_waiting(pod: &Value) -> bool {
             .as_array()
             .is_none_or(Vec::is_empty)
         && !is_finished(pod)
-}
-
-fn path(pod: &Value) -> String {
-    let text = |name: &str| {
-        pod["metadata"][name]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    format!(
-        "/api/v1/namespaces/{}/pods/{}",
-        text("namespace"),
-        text("name")
-    )
 }
 
 async fn bind(objects: &Objects, pod: &Value, node: &Value) -> Result<(), Refused> {

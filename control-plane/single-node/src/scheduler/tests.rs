@@ -10,6 +10,10 @@ fn node() -> Value {
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "tests write the fields in place"
+)]
 fn pod(spec: Value) -> Value {
     json!({"metadata": {"name": "p"}, "spec": spec})
 }

@@ -32,8 +32,8 @@ use crate::bootstrap::{self, Installation, KUBEVIRT};
 use crate::cli::{Accel, UpArgs};
 use crate::client::client;
 use crate::images::Images;
-use crate::node::Machine;
-use crate::pods::{self, HostDevices, KubeCluster, Runner};
+use crate::node::{self, Machine};
+use crate::pods::{self, KubeCluster, PluginDevices, Runner};
 use crate::state::State;
 use crate::{node_api, provisioner, scheduler};
 
@@ -85,11 +85,12 @@ impl Components {
         register(&objects, machine, console, stop).await?;
         let images = Images::open(&state.images()).context("open the image store")?;
         let cluster = client(server.clone(), User::master("system:node:ferrovirt"));
+        let devices = PluginDevices::new(&options.kubelet_dir()).context("take up devices")?;
         let runner = Runner::new(
             options,
             Arc::new(KubeCluster::new(cluster.clone())),
             Arc::new(images),
-            Arc::new(HostDevices),
+            Arc::<PluginDevices>::clone(&devices),
         );
         let runner = runner.context("take up the pods of this node")?;
         server.services().insert(
@@ -106,11 +107,34 @@ impl Components {
             facts,
             accel: args.accel,
         };
+        components.spawn_devices(machine, devices, stop);
         let running = Arc::clone(&components.runner).run(cluster, stop.clone());
         components.tasks.spawn(running);
         components.spawn_agent(server, agent, agent_options, stop);
         components.spawn_rest(args, state, machine, server, identities, stop);
         Ok(components)
+    }
+
+    /// Lets device plugins register, as with a kubelet, and tells the node's status what they offer.
+    fn spawn_devices(
+        &mut self,
+        machine: &Machine,
+        devices: Arc<PluginDevices>,
+        stop: &CancellationToken,
+    ) {
+        let offering = node::offer(
+            self.objects.clone(),
+            machine.name.clone(),
+            devices.counts(),
+            stop.clone(),
+        );
+        self.tasks.spawn(offering);
+        let stop = stop.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = devices.serve(stop).await {
+                warn!(%error, "device plugins cannot register");
+            }
+        });
     }
 
     fn spawn_agent(
@@ -203,7 +227,7 @@ impl Components {
             ));
         }
         for pod in &running {
-            if let Err(error) = self.objects.delete(&pod_path(pod)).await {
+            if let Err(error) = self.objects.delete(&scheduler::path(pod)).await {
                 warn!(%error, "cannot delete a pod");
             }
         }
@@ -233,20 +257,6 @@ impl Components {
             ticks.next().await;
         }
     }
-}
-
-fn pod_path(pod: &Value) -> String {
-    let text = |name: &str| {
-        pod["metadata"][name]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    format!(
-        "/api/v1/namespaces/{}/pods/{}",
-        text("namespace"),
-        text("name")
-    )
 }
 
 fn grace(pod: &Value) -> Duration {
@@ -296,7 +306,10 @@ fn virt_api_service(
 /// Asks the launcher what this machine can do.
 async fn facts(launcher: &std::path::Path, accel: Accel) -> Option<NodeFacts> {
     let mut command = Command::new(launcher);
-    command.args(launcher_arguments(accel)).args(["--node-facts", "-"]).kill_on_drop(true);
+    command
+        .args(launcher_arguments(accel))
+        .args(["--node-facts", "-"])
+        .kill_on_drop(true);
     let output = match timeout(FACTS, command.output()).await {
         Ok(Ok(output)) if output.status.success() => output.stdout,
         Ok(Ok(output)) => {

@@ -63,9 +63,11 @@ pub(super) fn waiting(next: &mut Value, waiting: &Waiting, now: Timestamp) {
     conditions::set(next, ready.because(reason::POD_NOT_EXISTS, text));
 }
 
-/// Mirrors the pods: readiness, scheduling, images, which pods there are.
+/// Mirrors the pods: readiness, scheduling, images, which pods there are. `was` is the phase before: once the instance was
+/// handed over, whether it is synchronized is the node agent's to say.
 pub(super) fn mirror(
     next: &mut Value,
+    was: Phase,
     current: Option<&PodView<'_>>,
     pods: &[PodView<'_>],
     now: Timestamp,
@@ -73,11 +75,7 @@ pub(super) fn mirror(
     conditions::set(next, ready(next, current, now));
     if let Some(current) = current {
         scheduled(next, current, now);
-        let is_early = matches!(
-            text(next, "/status/phase"),
-            "" | "Pending" | "Scheduling" | "Scheduled"
-        );
-        if is_early {
+        if matches!(was, Phase::Unset | Phase::Pending | Phase::Scheduling) {
             synchronized(next, current, now);
         }
     }

@@ -281,6 +281,17 @@ fn a_pod_without_a_node_makes_the_instance_unscheduled() {
 }
 
 #[test]
+fn what_the_node_agent_says_of_an_instance_is_left_alone() {
+    let mut instance = Scene::new(vmi("Scheduling"), [running_pod()]).outcome();
+    assert_eq!(instance["status"]["phase"], "Scheduled");
+    let told = json!({"type": "Synchronized", "status": "False", "reason": "SyncFailed", "message": "no memory"});
+    let conditions = instance["status"]["conditions"].as_array_mut().unwrap();
+    conditions.push(told.clone());
+    let outcome = Scene::new(instance, [running_pod()]).outcome();
+    assert_eq!(condition(&outcome, "Synchronized"), &told);
+}
+
+#[test]
 fn a_missing_claim_is_waited_for_and_told_once() {
     let source = json!({"persistentVolumeClaim": {"claimName": "data"}});
     let mut scene = Scene::new(with_claim(vmi("Pending"), &source), []);

@@ -3,6 +3,10 @@ use serde_json::{Value, json};
 use super::super::{CLASS, PROVISIONER};
 use super::{Action, plan, volume};
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "tests write the fields in place"
+)]
 fn claim(spec: Value) -> Value {
     let mut claim = json!({
         "metadata": {"name": "c", "namespace": "a", "uid": "u", "finalizers": ["kubernetes.io/pvc-protection"]},
@@ -32,7 +36,7 @@ fn reason(actions: &[Action]) -> &str {
 #[test]
 fn a_claim_becomes_a_volume_which_is_bound() {
     let claim = claim(json!({}));
-    let actions = plan(&[claim.clone()], &[], &[], &[class()]);
+    let actions = plan(std::slice::from_ref(&claim), &[], &[], &[class()]);
     assert!(matches!(&actions[..], [Action::Make { name, .. }] if name == "pvc-u"));
     let made = volume(&claim, "pvc-u", "/v/pvc-u", "n1");
     let actions = plan(&[claim], &[made], &[], &[class()]);
@@ -45,7 +49,7 @@ fn a_volume_that_somebody_made_is_taken_when_it_fits() {
         "metadata": {"name": "v", "labels": {"disk": "fast"}},
         "spec": {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "manual"},
     });
-    let wants = |spec: Value| plan(&[claim(spec)], &[free.clone()], &[], &[class()]);
+    let wants = |spec: Value| plan(&[claim(spec)], std::slice::from_ref(&free), &[], &[class()]);
     let bound =
         wants(json!({"storageClassName": "manual", "selector": {"matchLabels": {"disk": "fast"}}}));
     assert!(matches!(&bound[..], [Action::Bind { .. }]));
@@ -65,7 +69,7 @@ fn a_volume_that_somebody_made_is_taken_when_it_fits() {
             claim(json!({"storageClassName": "manual"})),
             claim(json!({"storageClassName": "manual"})),
         ],
-        &[free.clone()],
+        std::slice::from_ref(&free),
         &[],
         &[],
     );
@@ -93,7 +97,7 @@ fn a_claim_is_protected_while_a_pod_uses_it() {
     let mut claim = claim(json!({}));
     claim["status"]["phase"] = json!("Bound");
     claim["metadata"]["finalizers"] = json!(["other"]);
-    let actions = plan(&[claim.clone()], &[], &[], &[]);
+    let actions = plan(std::slice::from_ref(&claim), &[], &[], &[]);
     let both = vec![
         "other".to_owned(),
         "kubernetes.io/pvc-protection".to_owned(),
@@ -102,7 +106,15 @@ fn a_claim_is_protected_while_a_pod_uses_it() {
     claim["metadata"]["finalizers"] = json!(both);
     claim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let mut pod = json!({"metadata": {"namespace": "a"}, "spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}});
-    assert_eq!(plan(&[claim.clone()], &[], &[pod.clone()], &[]), []);
+    assert_eq!(
+        plan(
+            std::slice::from_ref(&claim),
+            &[],
+            std::slice::from_ref(&pod),
+            &[]
+        ),
+        []
+    );
     pod["status"]["phase"] = json!("Succeeded");
     let actions = plan(&[claim], &[], &[pod], &[]);
     assert!(
@@ -114,13 +126,13 @@ fn a_claim_is_protected_while_a_pod_uses_it() {
 fn volumes_whose_claim_is_gone_go_or_stay() {
     let mut bound = volume(&claim(json!({})), "pvc-u", "/v/pvc-u", "n1");
     bound["status"]["phase"] = json!("Bound");
-    let removed = plan(&[], &[bound.clone()], &[], &[]);
+    let removed = plan(&[], std::slice::from_ref(&bound), &[], &[]);
     assert!(
         matches!(&removed[..], [Action::Remove { path, .. }] if path.to_str() == Some("/v/pvc-u"))
     );
     bound["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
     assert!(matches!(
-        &plan(&[], &[bound.clone()], &[], &[])[..],
+        &plan(&[], std::slice::from_ref(&bound), &[], &[])[..],
         [Action::Release { .. }]
     ));
     bound["status"]["phase"] = json!("Released");
