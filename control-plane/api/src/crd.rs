@@ -146,9 +146,10 @@ const DEFINITIONS: [Definition; 6] = [
     },
 ];
 
-/// Returns the definitions of all kinds of [`GROUP`], in the order in which they can be installed.
-pub fn all() -> Vec<Value> {
-    DEFINITIONS.iter().map(Definition::object).collect()
+/// Returns the definitions of all kinds of [`GROUP`], in the order in which they can be installed. Each is made when it is
+/// asked for: all of them together take megabytes.
+pub fn all() -> impl Iterator<Item = Value> {
+    DEFINITIONS.iter().map(Definition::object)
 }
 
 /// Returns the name of the resource of a kind in paths and rules, `virtualmachines`.

@@ -91,7 +91,8 @@ async fn kubectl(home: &Path) -> Option<Kubectl> {
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: default\n",
         )
         .await;
-    let definitions = json!({"apiVersion": "v1", "kind": "List", "items": api::crd::all()});
+    let definitions =
+        json!({"apiVersion": "v1", "kind": "List", "items": api::crd::all().collect::<Vec<_>>()});
     kubectl.good("create -f -", &definitions.to_string()).await;
     // kubectl believes for ten minutes that there is nothing else than it saw at first.
     std::fs::remove_dir_all(home.join(".kube")).unwrap();

@@ -41,7 +41,9 @@ pub struct Installation {
 /// Fails with the first object that the API server refuses.
 pub async fn install(objects: &Objects, installation: &Installation) -> Result<(), BootstrapError> {
     apply_all(objects, NAMESPACES.map(namespace).into()).await?;
-    apply_all(objects, api::crd::all()).await?;
+    for definition in api::crd::all() {
+        apply_all(objects, vec![definition]).await?;
+    }
     let mut all = vec![storage_class()];
     all.extend(priority_classes());
     all.extend(control_plane::virt_api::cluster_roles());

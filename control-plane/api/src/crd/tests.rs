@@ -98,7 +98,7 @@ fn accepts(object: &Value) {
 
 #[test]
 fn six_kinds_are_defined_in_two_versions_of_which_one_is_stored() {
-    let definitions = all();
+    let definitions: Vec<_> = all().collect();
     assert_eq!(definitions.len(), 6);
     for definition in definitions {
         let versions = definition["spec"]["versions"].as_array().unwrap().clone();
