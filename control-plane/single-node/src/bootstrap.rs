@@ -17,6 +17,9 @@ const NAMESPACES: [&str; 5] = [
     KUBEVIRT,
 ];
 
+/// Processors of machines that share one of the node's: upstream's ten would let twenty machines onto two cores.
+const CPU_ALLOCATION_RATIO: u32 = 100;
+
 /// What cannot be installed.
 #[derive(Debug, thiserror::Error)]
 #[error("install {what}: {why}")]
@@ -145,6 +148,7 @@ fn kubevirt(installation: &Installation) -> Value {
         "metadata": {"name": "kubevirt", "namespace": KUBEVIRT},
         "spec": {"configuration": {"developerConfiguration": {
             "useEmulation": installation.emulates,
+            "cpuAllocationRatio": CPU_ALLOCATION_RATIO,
             "featureGates": ["ImageVolume"],
         }}},
     })
