@@ -1,26 +1,16 @@
 //! The command line of `virt-controller`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{ControllerError, Options, error_chain, run, serve};
-
-/// Time for a connection to the API server.
-const CONNECT: Duration = Duration::from_secs(10);
+use crate::program::{self, ProgramError};
 
 /// Runs the controllers of KubeVirt virtual machines.
 ///
@@ -114,35 +104,9 @@ ignored! {
 /// Why the program ends with a failure.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
-    /// The log filter is none.
-    #[error("--log: {filter:?} is no filter: use a level such as info")]
-    Log {
-        filter: String,
-        source: tracing_subscriber::filter::ParseError,
-    },
-    /// There is no runtime.
-    #[error("start")]
-    Start(#[source] std::io::Error),
-    /// The configuration of the client is of no use.
-    #[error("--kubeconfig: read {}", path.display())]
-    Kubeconfig {
-        path: PathBuf,
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// There is no cluster around.
-    #[error(
-        "find the API server: there is neither a service account nor a kubeconfig; give --kubeconfig"
-    )]
-    Nowhere(#[source] Box<kube::config::InferConfigError>),
-    /// The address of the API server is none.
-    #[error("--master: {address:?} is no address")]
-    Master {
-        address: String,
-        source: http::uri::InvalidUri,
-    },
-    /// There is no client.
-    #[error("make the client of the API server")]
-    Client(#[source] Box<kube::Error>),
+    /// It does not start.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The port is taken.
     #[error("serve health and metrics on {address}")]
     Serve {
@@ -177,31 +141,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), CliError> {
-    log_to_stderr(&cli.log)?;
+    program::log_to_stderr(&cli.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(CliError::Start)?;
+    let runtime = runtime.map_err(ProgramError::Start)?;
     runtime.block_on(serve_until_stopped(cli))
 }
 
 async fn serve_until_stopped(cli: Cli) -> Result<(), CliError> {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
-    let stop = CancellationToken::new();
-    let mut term = signal(SignalKind::terminate()).map_err(CliError::Start)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(CliError::Start)?;
+    let stop = program::stop_on_signals()?;
     let address = (cli.listen, cli.port).into();
     let listener = tokio::net::TcpListener::bind(address).await;
     let listener = listener.map_err(|source| CliError::Serve { address, source })?;
-    let client = Box::pin(client(&cli)).await?;
-    let told = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        told.cancel();
-    });
+    let client = program::client(cli.kubeconfig.as_deref(), cli.master.as_deref());
+    let client = Box::pin(client).await?;
     tokio::spawn(serve::serve(listener, stop.clone()));
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -225,50 +180,6 @@ fn options(cli: &Cli) -> Options {
         launcher_image: cli.launcher_image.clone(),
         launcher_arguments: Vec::new(),
     }
-}
-
-async fn client(cli: &Cli) -> Result<Client, CliError> {
-    let mut config = match &cli.kubeconfig {
-        Some(path) => {
-            let wrong = |source| CliError::Kubeconfig {
-                path: path.clone(),
-                source: Box::new(source),
-            };
-            let file = Kubeconfig::read_from(path).map_err(wrong)?;
-            let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(wrong)?
-        }
-        None => Config::infer()
-            .await
-            .map_err(|error| CliError::Nowhere(Box::new(error)))?,
-    };
-    if let Some(address) = cli.master.as_ref().filter(|address| !address.is_empty()) {
-        let wrong = |source| CliError::Master {
-            address: address.clone(),
-            source,
-        };
-        config.cluster_url = address.parse().map_err(wrong)?;
-    }
-    config.connect_timeout = Some(CONNECT);
-    Client::try_from(config).map_err(|error| CliError::Client(Box::new(error)))
-}
-
-fn log_to_stderr(filter: &str) -> Result<(), CliError> {
-    let parsed: Targets = filter.parse().map_err(|source| CliError::Log {
-        filter: filter.to_owned(),
-        source,
-    })?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let _set_before = tracing_subscriber::registry()
-        .with(lines)
-        .with(parsed)
-        .try_init();
-    Ok(())
 }
 
 #[cfg(test)]
