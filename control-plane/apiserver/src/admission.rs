@@ -5,13 +5,13 @@ mod webhook;
 
 use serde_json::{Value, json};
 
-use self::matching::{Hooks, Webhook};
+use self::matching::Webhook;
 use crate::access::User;
 use crate::access::reviews::user_info;
 use crate::failure::Failure;
 use crate::patch;
 use crate::proxy::LocalServices;
-use crate::store::Store;
+use crate::store::{Derived, Store};
 
 /// What is about to be done.
 #[derive(Clone, Debug)]
@@ -52,17 +52,26 @@ pub struct Admitted {
 }
 
 /// Asks webhooks.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Admission {
     store: Store,
     services: LocalServices,
+    mutating: Derived<Vec<Webhook>, 1>,
+    validating: Derived<Vec<Webhook>, 1>,
 }
 
 impl Admission {
     /// Returns an admission with the webhooks that the store has; those of services in this process are called here.
     #[must_use]
     pub fn new(store: Store, services: LocalServices) -> Self {
-        Self { store, services }
+        Self {
+            store,
+            services,
+            mutating: Derived::new(["mutatingwebhookconfigurations.admissionregistration.k8s.io"]),
+            validating: Derived::new([
+                "validatingwebhookconfigurations.admissionregistration.k8s.io",
+            ]),
+        }
     }
 
     /// Lets webhooks change an object.
@@ -80,7 +89,7 @@ impl Admission {
             object,
             warnings: Vec::new(),
         };
-        for webhook in self.wanted(Hooks::Mutating, operation, &admitted.object, old) {
+        for webhook in self.wanted(&self.mutating, operation, &admitted.object, old) {
             let answer = self.ask(&webhook, operation, &admitted.object, old).await?;
             admitted.warnings.extend(answer.warnings);
             if let Some(change) = answer.patch {
@@ -105,7 +114,7 @@ impl Admission {
         old: &Value,
     ) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
-        for webhook in self.wanted(Hooks::Validating, operation, object, old) {
+        for webhook in self.wanted(&self.validating, operation, object, old) {
             let answer = self.ask(&webhook, operation, object, old).await?;
             warnings.extend(answer.warnings);
         }
@@ -114,27 +123,26 @@ impl Admission {
 
     fn wanted(
         &self,
-        hooks: Hooks,
+        configured: &Derived<Vec<Webhook>, 1>,
         operation: &Operation<'_>,
         object: &Value,
         old: &Value,
     ) -> Vec<Webhook> {
-        let stored = self.store.list(hooks.resource(), None).objects;
-        if stored.is_empty() || matching::is_exempt(operation) {
+        let webhooks = configured.get(&self.store, |[configurations]| {
+            configurations.iter().flat_map(matching::webhooks).collect()
+        });
+        if webhooks.is_empty() || matching::is_exempt(operation) {
             return Vec::new();
         }
-        let configurations = stored
-            .iter()
-            .filter_map(|it| serde_json::from_slice(&it.json).ok());
-        let webhooks = configurations.flat_map(|it: Value| matching::webhooks(&it));
         let labels = |namespace: &str| {
             let found = self.store.get("namespaces", "", namespace);
             found.map(|it| it.labels.clone()).unwrap_or_default()
         };
         let namespace = labels(operation.namespace);
-        webhooks
-            .filter(|it| it.wants(operation, &namespace, object, old))
-            .collect()
+        let wanted = webhooks
+            .iter()
+            .filter(|it| it.wants(operation, &namespace, object, old));
+        wanted.cloned().collect()
     }
 
     async fn ask(

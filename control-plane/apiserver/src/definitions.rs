@@ -1,13 +1,11 @@
 //! Custom resource definitions put kinds into the catalog.
 
-use std::sync::{Mutex, PoisonError};
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::catalog::{self, Catalog, Registry};
 use crate::objects::{Objects, Refused};
-use crate::store::{Expect, Key, Store};
+use crate::store::{Derived, Expect, Key, Store};
 
 /// Definitions in the store.
 pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -16,37 +14,28 @@ pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8
 #[derive(Debug)]
 pub(crate) struct Definitions {
     built_in: Catalog,
-    /// Number and newest revision of the definitions that the catalog was made from.
-    mark: Mutex<Option<(usize, u64)>>,
+    /// That the registry follows them.
+    followed: Derived<(), 1>,
 }
 
 impl Definitions {
     pub(crate) fn new(built_in: Catalog) -> Self {
         Self {
             built_in,
-            mark: Mutex::new(None),
+            followed: Derived::new([DEFINITIONS]),
         }
     }
 
     /// Brings the registry up to date, if a definition came, changed or went.
     pub(crate) fn refresh(&self, store: &Store, registry: &Registry) {
-        let stored = store.list(DEFINITIONS, None).objects;
-        let newest = stored.iter().map(|it| it.revision).max();
-        let mark = Some((stored.len(), newest.unwrap_or_default()));
-        let mut known = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == mark {
-            return;
-        }
-        let definitions = stored
-            .iter()
-            .filter_map(|it| serde_json::from_slice(&it.json).ok());
-        registry.replace(self.catalog(definitions));
-        *known = mark;
+        self.followed.get(store, |[definitions]| {
+            registry.replace(self.catalog(&definitions));
+        });
     }
 
-    fn catalog(&self, definitions: impl Iterator<Item = Value>) -> Catalog {
+    fn catalog(&self, definitions: &[Value]) -> Catalog {
         let mut catalog = self.built_in.clone();
-        let made = definitions.filter_map(|it| catalog::custom_stored(&it));
+        let made = definitions.iter().filter_map(catalog::custom_stored);
         for resource in made {
             let key = (resource.group.clone(), resource.plural.clone());
             // The one that was there first keeps the name.

@@ -11,6 +11,7 @@
 //! it reads the ring, and one that falls behind its end gets [`StoreError::Expired`] and lists again.
 
 mod database;
+mod derived;
 mod memory;
 mod object;
 mod watch;
@@ -25,6 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::derived::Derived;
 pub use self::object::{Owner, Stored};
 pub use self::watch::{Batch, Watch};
 

@@ -1,23 +1,21 @@
 //! Decides with the roles and bindings of the store, and finds out who asks.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::rbac::Rbac;
 use super::tokens::Tokens;
 use super::{Attributes, MASTERS, User};
 use crate::failure::{About, Failure};
-use crate::store::Store;
+use crate::store::{Derived, Store};
 
-const ROLES: [&str; 2] = [
+/// What decides: cluster roles, roles, and the bindings of each.
+const RULES: [&str; 4] = [
     "clusterroles.rbac.authorization.k8s.io",
     "roles.rbac.authorization.k8s.io",
-];
-const BINDINGS: [&str; 2] = [
     "clusterrolebindings.rbac.authorization.k8s.io",
     "rolebindings.rbac.authorization.k8s.io",
 ];
@@ -26,15 +24,12 @@ const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 /// Paths that everybody who proved who they are may read.
 const DISCOVERY: [&str; 3] = ["/api", "/apis", "/openapi"];
 
-/// Number and newest revision of roles and bindings: when one changes, so does this.
-type Mark = [(usize, u64); 4];
-
 /// Decides with the roles and bindings of a store.
 #[derive(Debug)]
 pub struct Authorizer {
     store: Store,
     tokens: Tokens,
-    cache: RwLock<(Mark, Arc<Rbac>)>,
+    rbac: Derived<Rbac, 4>,
 }
 
 impl Authorizer {
@@ -44,7 +39,7 @@ impl Authorizer {
         Self {
             store,
             tokens,
-            cache: RwLock::default(),
+            rbac: Derived::new(RULES),
         }
     }
 
@@ -89,30 +84,14 @@ impl Authorizer {
     /// Returns the roles and bindings in force.
     #[must_use]
     pub fn rbac(&self) -> Arc<Rbac> {
-        let lists = [ROLES[0], ROLES[1], BINDINGS[0], BINDINGS[1]]
-            .map(|resource| self.store.list(resource, None).objects);
-        let mark = lists.each_ref().map(|list| {
-            let newest = list.iter().map(|it| it.revision).max();
-            (list.len(), newest.unwrap_or_default())
-        });
-        {
-            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-            if cache.0 == mark {
-                return Arc::clone(&cache.1);
-            }
-        }
-        let values = lists.map(|list| {
-            let values = list
-                .iter()
-                .filter_map(|it| serde_json::from_slice(&it.json).ok());
-            values.collect::<Vec<Value>>()
-        });
-        let [cluster_roles, roles, cluster_bindings, bindings] = &values;
-        let roles: Vec<_> = cluster_roles.iter().chain(roles).collect();
-        let bindings: Vec<_> = cluster_bindings.iter().chain(bindings).collect();
-        let rbac = Arc::new(Rbac::new(&roles, &bindings));
-        *self.cache.write().unwrap_or_else(PoisonError::into_inner) = (mark, Arc::clone(&rbac));
-        rbac
+        self.rbac.get(
+            &self.store,
+            |[cluster_roles, roles, cluster_bindings, bindings]| {
+                let roles: Vec<_> = cluster_roles.iter().chain(&roles).collect();
+                let bindings: Vec<_> = cluster_bindings.iter().chain(&bindings).collect();
+                Rbac::new(&roles, &bindings)
+            },
+        )
     }
 }
 

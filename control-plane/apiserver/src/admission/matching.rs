@@ -11,22 +11,6 @@ use super::Operation;
 /// Longest time that a webhook may take, and the time of one that does not say.
 const SECONDS: (u64, u64) = (30, 10);
 
-/// Webhooks that change, or webhooks that refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hooks {
-    Mutating,
-    Validating,
-}
-
-impl Hooks {
-    pub(super) fn resource(self) -> &'static str {
-        match self {
-            Self::Mutating => "mutatingwebhookconfigurations.admissionregistration.k8s.io",
-            Self::Validating => "validatingwebhookconfigurations.admissionregistration.k8s.io",
-        }
-    }
-}
-
 /// A webhook.
 #[derive(Clone, Debug)]
 pub(super) struct Webhook {
