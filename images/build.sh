@@ -16,10 +16,11 @@ trap 'die "build.sh line $LINENO failed"' ERR
 
 # --- nothing to do? -------------------------------------------------------------------------------------------------
 
-outputs="vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.qcow2 root.raw kernel-release oci/demo-disk/index.json oci/demo-kernel/index.json"
+outputs="vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.qcow2 root.raw kernel-release
+    node-vmlinuz node-initrd oci/demo-disk/index.json oci/demo-kernel/index.json"
 
 inputs_digest() {
-    (cd "$here" && find build.sh oci.sh guest agent bench -type f | LC_ALL=C sort | xargs sha256sum
+    (cd "$here" && find build.sh oci.sh guest agent bench node -type f | LC_ALL=C sort | xargs sha256sum
         command -v qemu-img >/dev/null && echo with-qemu-img || echo without-qemu-img) | sha256sum | cut -d' ' -f1
 }
 
@@ -73,9 +74,13 @@ private_lists() {
     apt-get "${apt_options[@]}" update -qq || die "apt-get update failed: are the Debian mirrors reachable?"
 }
 
-kernel_package() {
-    apt-cache "${apt_options[@]}" depends linux-image-cloud-amd64 2>/dev/null |
+kernel_package() { # name of the package that depends on the newest
+    apt-cache "${apt_options[@]}" depends "$1" 2>/dev/null |
         sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -n1
+}
+kernel_packages() {
+    kernel=$(kernel_package linux-image-cloud-amd64) && node_kernel=$(kernel_package linux-image-amd64) &&
+        [ -n "$kernel" ] && [ -n "$node_kernel" ]
 }
 
 # util-linux gives lsblk, which busybox lacks; the libraries are the closure of what it links to.
@@ -99,23 +104,23 @@ fetch() {
 
 rm -rf "$work"
 mkdir -p "$work/debs" "$work/pkg"
-kernel=$(kernel_package) || kernel=
-[ -n "$kernel" ] || { private_lists; kernel=$(kernel_package) || kernel=; }
-[ -n "$kernel" ] || die "linux-image-cloud-amd64 is in no apt source: add a Debian main repository"
-say "downloading $kernel, busybox-static and the packages of lsblk and the guest agent"
-if ! fetch "$kernel" busybox-static $lsblk_packages $(agent_packages) 2>"$work/apt.log"; then
+kernel_packages || { private_lists; kernel_packages; } ||
+    die "linux-image-cloud-amd64 or linux-image-amd64 is in no apt source: add a Debian main repository"
+say "downloading $kernel, $node_kernel, busybox-static and the packages of lsblk and the guest agent"
+fetch_all() { fetch "$kernel" "$node_kernel" busybox-static $lsblk_packages $(agent_packages); }
+if ! fetch_all 2>"$work/apt.log"; then
     [ ${#apt_options[@]} = 0 ] || die "download failed: $(tail -n1 "$work/apt.log")"
     rm -f "$work"/debs/*
     private_lists
-    kernel=$(kernel_package) || kernel=
-    fetch "$kernel" busybox-static $lsblk_packages $(agent_packages) || die "download failed"
+    kernel_packages && fetch_all || die "download failed"
 fi
 
 pkg=$work/pkg
-release=${kernel#linux-image-}
-release=${release%-unsigned}
+release_of() { local release=${1#linux-image-}; echo "${release%-unsigned}"; }
+modules_of() { find "$pkg/$1" -type d -path "*lib/modules/$(release_of "$1")"; }
+release=$(release_of "$kernel")
 busybox=$(find "$pkg/busybox-static" -path '*bin/busybox' -type f)
-modules=$(find "$pkg/$kernel" -type d -path "*lib/modules/$release")
+modules=$(modules_of "$kernel")
 [ -n "$modules" ] || die "$kernel holds no modules for $release"
 
 # --- kernel and modules ---------------------------------------------------------------------------------------------
@@ -161,6 +166,20 @@ taken=() load_order=
 mkdir -p "$work/kvm/kvm"
 take_module kvm-amd "$work/kvm/kvm"
 printf '%s\n' $load_order >"$work/kvm/kvm/order"
+
+# A worker node with devices to be given away: the generic kernel, since the cloud one has no USB. No module depends on
+# those that pass an IOMMU on or speak for any HID.
+node_wanted="xhci_pci usb_storage ftdi_sio usbhid hid_generic sd_mod nvme vfio_pci vfio_iommu_type1 vhost_net vhost_vsock
+    tun kvm_amd"
+node_release=$(release_of "$node_kernel")
+modules=$(modules_of "$node_kernel")
+[ -n "$modules" ] || die "$node_kernel holds no modules for $node_release"
+cp "$pkg/$node_kernel/boot/vmlinuz-$node_release" "$work/node-vmlinuz"
+taken=()
+mkdir -p "$work/node/lib/modules/$node_release"
+for module in $node_wanted; do take_module "$module" "$work/node/lib/modules/$node_release"; done
+"$busybox" depmod -b "$work/node" "$node_release"
+say "kernel $node_release with $(find "$work/node" -name '*.ko' | wc -l) modules"
 
 # --- file trees -----------------------------------------------------------------------------------------------------
 
@@ -233,6 +252,16 @@ cc -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -fno-t
 archive "$bench" "$work/bench-initrd"
 archive "$work/kvm" "$work/kvm-modules.cpio"
 
+say "packing node-initrd"
+node=$work/node
+mkdir -p "$node"/{bin,proc,sys,dev,run,tmp,sbin}
+cp "$busybox" "$node/bin/busybox"
+ln -s /bin/busybox "$node/sbin/modprobe"   # which the kernel calls
+cp "$here/node/init" "$node/init"
+echo $node_wanted >"$node/modules"
+chmod 755 "$node/bin/busybox" "$node/init"
+archive "$node" "$work/node-initrd"
+
 say "filling the root disk"
 root=$work/root
 plant "$root"
@@ -274,7 +303,10 @@ rm -f "$out/.stamp"
 rm -rf "$out/oci" "$out/modules"
 mv "$work/modules/lib/modules" "$out/modules"
 mv "$work/oci" "$out/oci"
-for file in vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.raw root.qcow2 kernel-release; do mv -f "$work/$file" "$out/$file"; done
+for file in vmlinuz initrd agent-initrd bench-initrd kvm-modules.cpio root.raw root.qcow2 kernel-release node-vmlinuz \
+    node-initrd; do
+    mv -f "$work/$file" "$out/$file"
+done
 cp "$busybox" "$out/busybox"       # the native peer of the in-guest benchmarks
 cp "$bench/init" "$out/bench-init"
 rm -rf "$work"

@@ -72,6 +72,19 @@ impl Guests {
         self.folder.join("kvm-modules.cpio")
     }
 
+    /// Debian's stock generic kernel, a bzImage, for [`Self::node_initrd`].
+    #[must_use]
+    pub fn node_kernel(&self) -> PathBuf {
+        self.folder.join("node-vmlinuz")
+    }
+
+    /// The initramfs of a worker node whose devices are given away: loads the drivers, prints `FERROVIRT-NODE` and becomes
+    /// `/node/agent`, which a test appends in an archive of its own.
+    #[must_use]
+    pub fn node_initrd(&self) -> PathBuf {
+        self.folder.join("node-initrd")
+    }
+
     /// The root disk as a raw image; copy it before writing.
     #[must_use]
     pub fn root_raw(&self) -> PathBuf {
