@@ -30,3 +30,6 @@ pub mod usb_list;
 pub mod wanted;
 
 mod sysfs;
+
+#[cfg(test)]
+pub(crate) mod tree;
