@@ -1,4 +1,25 @@
 //! USB devices, alone or several to a unit.
+//!
+//! ```text
+//!  /sys/bus/usb/devices ──bus──► Device ──share──► Shares ──offer──► Offer: units with their
+//!  (links, attributes)   │       (place,  ▲        (who has          nodes, and why others
+//!                        │        make)   │         which)           are left out
+//!                      place         selectors,
+//!                                    held units
+//! ```
+//!
+//! A device is known by the place that it is plugged into, never by its bus and device numbers: these change with every
+//! plug and with the order in which controllers are found.
+
+mod bus;
+mod offer;
+mod place;
+mod selector;
+mod share;
+#[cfg(test)]
+mod tests;
+
+pub use selector::{UsbMatch, UsbMatchError, UsbSelector};
 
 use std::path::PathBuf;
 
@@ -6,40 +27,32 @@ use crate::resource::ResourceName;
 use crate::source::{Host, Source};
 use crate::unit::Offer;
 
-/// Asks for units of USB devices, each with one device for every match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsbSelector {
-    /// Resource under which they are offered. Selectors of one resource add up.
-    pub resource: ResourceName,
-    /// The devices of a unit.
-    pub matches: Vec<UsbMatch>,
-}
-
-/// Asks for one USB device. Absent fields match any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsbMatch {
-    /// `idVendor`.
-    pub vendor: u16,
-    /// `idProduct`.
-    pub product: u16,
-    /// Serial number string.
-    pub serial: Option<String>,
-    /// Number of the bus.
-    pub bus: Option<u16>,
-    /// Port path below the bus: `1.4`.
-    pub port: Option<String>,
-}
-
 /// Finds USB devices.
 #[derive(Clone, Debug, Default)]
 pub struct UsbDevices {
     /// What is asked for, in order: a device belongs to the first that fits.
     pub selectors: Vec<UsbSelector>,
+    /// What containers have: devices that were given together stay together, whatever is plugged in or out beside them.
+    pub held: Vec<HeldUnit>,
+}
+
+/// A unit that a container has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUnit {
+    /// Resource under which it was given.
+    pub resource: ResourceName,
+    /// Its [`parts`](crate::unit::Unit::parts), in their order.
+    pub parts: Vec<String>,
 }
 
 impl Source for UsbDevices {
-    fn discover(&self, _host: &Host) -> Vec<Offer> {
-        Vec::new()
+    fn discover(&self, host: &Host) -> Vec<Offer> {
+        if self.selectors.is_empty() {
+            return Vec::new();
+        }
+        let devices = bus::devices(host, &self.selectors);
+        let shares = share::share(&self.selectors, &self.held, &devices);
+        offer::offers(&self.selectors, &devices, &shares)
     }
 
     fn folders(&self) -> Vec<PathBuf> {

@@ -1,0 +1,105 @@
+//! Who gets which device.
+
+use std::collections::HashMap;
+
+use super::bus::Device;
+use super::{HeldUnit, UsbSelector};
+
+/// Who gets which device. Selectors and devices are numbered as in the lists that were shared out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// The units of each selector: a device for each of its matches.
+    pub(super) units: Vec<Vec<Vec<usize>>>,
+    /// The selector that has each device.
+    pub(super) owners: Vec<Option<usize>>,
+}
+
+/// Shares out the devices. First come the units that containers have: what is left of one is nobody else's. Then each
+/// selector in order gets as many units as there are devices for.
+pub(super) fn share(
+    selectors: &[UsbSelector],
+    held: &[HeldUnit],
+    devices: &[Device],
+) -> Shares {
+    let mut shares = Shares {
+        units: vec![Vec::new(); selectors.len()],
+        owners: devices.iter().map(|_| None).collect(),
+    };
+    if !held.is_empty() {
+        shares.keep(selectors, held, devices);
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        shares.take(index, selector, devices);
+    }
+    for units in &mut shares.units {
+        units.sort_unstable();
+    }
+    shares
+}
+
+impl Shares {
+    fn keep(&mut self, selectors: &[UsbSelector], held: &[HeldUnit], devices: &[Device]) {
+        let by_part: HashMap<String, usize> = (devices.iter().enumerate())
+            .map(|(index, device)| (device.place.part(), index))
+            .collect();
+        for unit in held {
+            let found: Vec<Option<usize>> =
+                unit.parts.iter().map(|part| by_part.get(part).copied()).collect();
+            let is_its = |selector: &UsbSelector| {
+                selector.resource == unit.resource && self.can_be(selector, &found, devices)
+            };
+            if let Some(owner) = selectors.iter().position(is_its) {
+                self.give(owner, &found);
+            }
+        }
+    }
+
+    /// Whether the devices that are left of a unit can be one of the selector's.
+    fn can_be(&self, selector: &UsbSelector, found: &[Option<usize>], devices: &[Device]) -> bool {
+        let is_fit = |(asked, index): (_, &Option<usize>)| {
+            index.is_none_or(|index| self.is_free(index, devices) && devices[index].fits(asked))
+        };
+        selector.matches.len() == found.len() && selector.matches.iter().zip(found).all(is_fit)
+    }
+
+    fn is_free(&self, index: usize, devices: &[Device]) -> bool {
+        self.owners[index].is_none() && devices[index].lack.is_none()
+    }
+
+    fn give(&mut self, owner: usize, found: &[Option<usize>]) {
+        for &index in found.iter().flatten() {
+            self.owners[index] = Some(owner);
+        }
+        if let Some(unit) = found.iter().copied().collect::<Option<Vec<usize>>>() {
+            self.units[owner].push(unit);
+        }
+    }
+
+    fn take(&mut self, owner: usize, selector: &UsbSelector, devices: &[Device]) {
+        // Matches that few devices fit choose first, so that the others do not take these from them.
+        let mut order: Vec<usize> = (0..selector.matches.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(selector.matches[index].strictness()));
+        while let Some(unit) = self.next_unit(selector, &order, devices) {
+            self.give(owner, &unit);
+        }
+    }
+
+    /// A device for every match, if there are.
+    fn next_unit(
+        &self,
+        selector: &UsbSelector,
+        order: &[usize],
+        devices: &[Device],
+    ) -> Option<Vec<Option<usize>>> {
+        let mut unit = vec![None; order.len()];
+        for &index in order {
+            let is_fit = |&device: &usize| {
+                self.is_free(device, devices)
+                    && !unit.contains(&Some(device))
+                    && devices[device].fits(&selector.matches[index])
+            };
+            unit[index] = Some((0..devices.len()).find(is_fit)?);
+        }
+        (!unit.is_empty()).then_some(unit)
+    }
+}
