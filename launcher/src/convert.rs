@@ -14,6 +14,7 @@ use vmm::config::{
     Accel, BootSource, ConsolePortConfig, CpuConfig, MachineConfig, MemoryConfig, SmbiosConfig,
 };
 
+use crate::host_devices::{self, Variables};
 use crate::support::{self, Remarks};
 use crate::volumes::ResolvedVolumes;
 
@@ -47,6 +48,8 @@ pub struct Environment {
     /// Whether an instance is refused whose guest would miss a device that it cannot do without; else
     /// that is a warning.
     pub strict: bool,
+    /// Variables in which device plugins tell addresses of devices.
+    pub device_variables: Variables,
 }
 
 /// A machine, and what is to be said about the instance it came from.
@@ -72,8 +75,11 @@ pub fn convert(
 ) -> Result<Converted, Vec<FieldError>> {
     let mut remarks = support::remarks(vmi);
     let vmi = checked(vmi)?;
-    if environment.strict && !remarks.refusals.is_empty() {
-        return Err(remarks.refusals);
+    if environment.strict {
+        name_host_devices(&vmi, environment, &mut remarks)?;
+        if !remarks.refusals.is_empty() {
+            return Err(remarks.refusals);
+        }
     }
     remarks.warnings.append(&mut remarks.refusals);
     remarks.warnings.extend(volumes.warnings.iter().cloned());
@@ -102,6 +108,27 @@ pub fn convert(
         start_paused: vmi.spec.start_strategy.as_deref() == Some(START_PAUSED),
     };
     Ok(Converted { config, remarks })
+}
+
+/// Says of each device of the host which one the guest would get.
+///
+/// # Errors
+///
+/// What was given to the launcher doesn't fit the instance: that is to be mended whatever becomes of the devices.
+fn name_host_devices(
+    vmi: &Vmi,
+    environment: &Environment,
+    remarks: &mut Remarks,
+) -> Result<(), Vec<FieldError>> {
+    let devices = &vmi.spec.domain.devices;
+    let variables = &environment.device_variables;
+    for assigned in host_devices::assign(&devices.host_devices, &devices.gpus, variables)? {
+        let mut refusals = remarks.refusals.iter_mut();
+        if let Some(refusal) = refusals.find(|refusal| refusal.path == assigned.field) {
+            refusal.message = assigned.unsupported();
+        }
+    }
+    Ok(())
 }
 
 fn agent_port(environment: &Environment) -> Vec<ConsolePortConfig> {

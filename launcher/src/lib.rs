@@ -2,7 +2,8 @@
 //!
 //! [`instance`] reads the manifest, [`volumes`] decides what files the machine needs and makes them
 //! ([`images`] finds container images, [`state_dir`] is where they go), [`convert`] turns the instance
-//! into a machine configuration, [`support`] says which fields do nothing here.
+//! into a machine configuration ([`host_devices`] finds what device plugins gave), [`support`] says which fields do
+//! nothing here.
 //!
 //! In a pod, [`server`] takes commands for the [`domain`], which owns the machine; [`notify`] tells the node
 //! agent what happens, [`monitor`] does what a pod's first process must, and [`pod`] names the folders.
@@ -17,6 +18,7 @@ pub mod console;
 pub mod convert;
 pub mod domain;
 pub mod host;
+pub mod host_devices;
 pub mod images;
 pub mod instance;
 pub mod life;

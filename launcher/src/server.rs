@@ -37,6 +37,7 @@ use crate::cli::{AgentArgs, Cli};
 use crate::convert::Environment;
 use crate::domain::{DomainHandle, Published, Setup, Stage};
 use crate::host;
+use crate::host_devices;
 use crate::monitor::{self, EndSignals};
 use crate::notify::Notifier;
 use crate::pod::{PodError, PodPaths};
@@ -146,6 +147,7 @@ async fn serve(cli: &Cli, paths: &PodPaths, signals: &mut EndSignals) -> Result<
             memory_bytes: host::memory_bytes(),
             agent_socket: None,
             strict: true,
+            device_variables: host_devices::variables(std::env::vars_os()),
         },
         intervals: intervals(&args.agent),
     })?;

@@ -10,6 +10,7 @@ use crate::cli::{Cli, ConsoleChoice};
 use crate::console::{Console, ConsoleSocket};
 use crate::convert::{Converted, Environment, checked, convert};
 use crate::host;
+use crate::host_devices::Variables;
 use crate::images::ImageStore;
 use crate::instance::{Instance, InstanceError};
 use crate::life::{self, LifeError};
@@ -146,6 +147,7 @@ fn build(cli: &Cli, instance: &Instance) -> Result<(StateDir, Converted), Standa
         memory_bytes: host::memory_bytes(),
         agent_socket: Some(agent_socket),
         strict: false,
+        device_variables: Variables::new(),
     };
     let converted = convert(&instance.vmi, &volumes, &environment).map_err(fields)?;
     log_remarks(instance, &instance.remarks);

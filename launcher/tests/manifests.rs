@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use api::FieldError;
 use block::Format;
 use launcher::convert::{Environment, checked, convert};
+use launcher::host_devices::Variables;
 use launcher::images::ImageStore;
 use launcher::instance::Instance;
 use launcher::support::Remarks;
@@ -39,6 +40,7 @@ fn environment() -> Environment {
         memory_bytes: 64 << 30,
         agent_socket: Some(PathBuf::from("/var/run/kubevirt-private/uid/virt-agent0")),
         strict: false,
+        device_variables: Variables::new(),
     }
 }
 

@@ -225,6 +225,36 @@ async fn an_instance_that_cannot_run_is_refused_and_may_be_mended() {
 }
 
 #[tokio::test]
+async fn devices_that_the_pod_was_given_are_named_until_they_can_be_attached() {
+    let mut pod = Pod::new(&IDLE);
+    pod.variables = vec![("USB_RESOURCE_KUBEVIRT_IO_WIFI-DONGLE", "1:7")];
+    pod.start(&[]);
+    let mut client = pod.client().await;
+    for (names, expected) in [
+        (
+            vec!["a"],
+            "spec.domain.devices.hostDevices[0]: attaching a (of kubevirt.io/wifi-dongle: USB device 1:7) is not \
+             supported yet",
+        ),
+        (
+            vec!["a", "b"],
+            "spec.domain.devices.hostDevices[1]: USB_RESOURCE_KUBEVIRT_IO_WIFI-DONGLE has 1 addresses for 2 entries",
+        ),
+    ] {
+        let device = |name| json!({"name": name, "deviceName": "kubevirt.io/wifi-dongle"});
+        let devices: Vec<_> = names.into_iter().map(device).collect();
+        let vmi = instance(json!({"spec": {"domain": {"devices": {"hostDevices": devices}}}}));
+        let answer = client.sync_virtual_machine(request(&vmi)).await.unwrap();
+        let answer = answer.into_inner();
+        assert!(
+            !answer.success && answer.message.contains(expected),
+            "{}",
+            answer.message
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_machine_may_start_paused() {
     let mut pod = Pod::new(&POWER_OFF);
     let mut agent = pod.agent();

@@ -12,6 +12,7 @@ use vmm::config::{
 };
 
 use super::{AGENT_PORT, Environment, convert, domain_devices};
+use crate::host_devices::Variables;
 use crate::support::Remarks;
 use crate::volumes::{Medium, ResolvedDisk, ResolvedKernel, ResolvedVolumes};
 
@@ -34,6 +35,10 @@ fn on_media(
         memory_bytes: 1 << 30,
         agent_socket: Some(PathBuf::from("/agent")),
         strict,
+        device_variables: Variables::from([
+            ("USB_RESOURCE_X_U".to_owned(), "1:7".to_owned()),
+            ("USB_RESOURCE_X_FEW".to_owned(), "1:8".to_owned()),
+        ]),
     };
     convert(&vmi, &volumes, &environment)
         .map(|converted| (converted.config, converted.remarks))
@@ -346,6 +351,7 @@ fn a_machine_has_the_agents_port_and_may_start_paused() {
         memory_bytes: 1 << 30,
         agent_socket: None,
         strict: true,
+        device_variables: Variables::new(),
     };
     let config = convert(&vmi, &volumes, &environment).unwrap().config;
     assert!(config.start_paused && config.console_ports.is_empty());
@@ -353,26 +359,29 @@ fn a_machine_has_the_agents_port_and_may_start_paused() {
 
 #[test]
 fn a_guest_that_would_be_another_one_is_refused_where_that_is_asked_for() {
-    let domain = || {
-        let devices = json!({"name": "u", "deviceName": "x/u"});
+    let domain = |devices: Value| {
         json!({"devices": {
             "disks": [{"name": "a", "disk": {"bus": "sata"}}, {"name": "b"}],
-            "hostDevices": [devices],
+            "hostDevices": devices,
             "interfaces": [{"name": "default", "masquerade": {}}],
             "tpm": {},
         }})
     };
-    let convert = |strict| {
-        let mut domain = domain();
+    let convert = |devices: Value, strict| {
+        let mut domain = domain(devices);
         domain["devices"]["interfaces"] = json!([]);
         on_media(domain, false, Medium::default(), strict)
     };
-    let error = convert(true).unwrap_err();
-    assert!(
-        error.starts_with("spec.domain.devices.hostDevices[0]: not supported yet"),
-        "{error}"
+    let one = json!([{"name": "u", "deviceName": "x/u"}]);
+    assert_eq!(
+        convert(one.clone(), true).unwrap_err(),
+        "spec.domain.devices.hostDevices[0]: attaching u (of x/u: USB device 1:7) is not supported yet, remove it"
     );
-    let (_, remarks) = convert(false).unwrap();
+    let two = json!([{"name": "u", "deviceName": "x/few"}, {"name": "v", "deviceName": "x/few"}]);
+    let error = convert(two, true).unwrap_err();
+    let mismatch = "spec.domain.devices.hostDevices[1]: USB_RESOURCE_X_FEW has 1 addresses";
+    assert!(error.starts_with(mismatch), "{error}");
+    let (_, remarks) = convert(one, false).unwrap();
     assert_eq!(remarks.warnings.len(), 3);
     assert_eq!(remarks.refusals, []);
 }

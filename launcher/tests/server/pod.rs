@@ -131,6 +131,8 @@ impl Agent {
 pub struct Pod {
     dir: tempfile::TempDir,
     pub launcher: Option<Child>,
+    /// What device plugins told the container.
+    pub variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Pod {
@@ -143,6 +145,7 @@ impl Pod {
         let pod = Self {
             dir,
             launcher: None,
+            variables: Vec::new(),
         };
         pod.put("share/container-disks/kernel-boot/vmlinuz", &kernel(code));
         pod
@@ -185,6 +188,7 @@ impl Pod {
         let launcher = command
             .args(more)
             .env_remove("STANDALONE_VMI")
+            .envs(self.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
