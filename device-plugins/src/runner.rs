@@ -1,4 +1,28 @@
 //! One plugin: serves the kubelet's five calls on a socket of its own and registers it.
+//!
+//! ```text
+//!               own socket made        kubelet.sock is there      the kubelet answers and asks for the list
+//!  no folder ──────────────► waiting ───────────────► asking ──────────────────► registered
+//!      ▲                     ▲  ▲                      │  ▲                          │
+//!      └─ own socket is gone ┘  └─ kubelet.sock gone ──┤  └─ after a while, longer ──┤ another kubelet.sock, or
+//!                                                      └───── each time, or at once ─┘ the kubelet's stream ended
+//!                                                             for another kubelet.sock
+//! ```
+//!
+//! A kubelet that restarts empties the folder and makes its socket anew. Connections outlive a socket that is made again,
+//! since they belong to one server for the life of the plugin.
+
+mod backoff;
+mod connection;
+mod fault;
+mod keeper;
+mod list;
+mod preferred;
+mod register;
+mod service;
+mod socket;
+mod step;
+mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,7 +105,14 @@ pub enum Registration {
     Failed(String),
 }
 
-/// Runs a plugin until it is stopped.
+/// Runs a plugin until it is stopped. Then every stream gets an empty list, and the socket is removed; that takes a second
+/// at most.
 pub async fn run(setup: PluginSetup) {
-    setup.stop.cancelled().await;
+    Box::pin(keeper::run(setup)).await;
 }
+
+pub use preferred::preferred;
+pub use socket::socket_name;
+
+#[cfg(test)]
+mod tests;
