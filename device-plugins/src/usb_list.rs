@@ -102,9 +102,14 @@ impl Reading {
     fn item(&mut self, number: usize, text: &str) {
         let (resource, asked) = match read_item(text) {
             Ok(read) => read,
-            Err(error) => return self.tell(number, format!("{:?}: {error}; {EXPECTED}", shown(text))),
+            Err(error) => {
+                return self.tell(number, format!("{:?}: {error}; {EXPECTED}", shown(text)));
+            }
         };
-        let first = *self.seen.entry((resource.clone(), asked.clone())).or_insert(number);
+        let first = *self
+            .seen
+            .entry((resource.clone(), asked.clone()))
+            .or_insert(number);
         if first != number {
             let text = format!(
                 "{:?} repeats item {first} and counts once: an item stands for every device of its kind; remove it",

@@ -128,7 +128,10 @@ fn device(
     let name = name(folder)?;
     let (bus, ports) = name.split_once('-')?;
     let (bus, ports) = (number(bus)?, port_path(ports)?);
-    let make = (sysfs::hex(folder, "idVendor")?, sysfs::hex(folder, "idProduct")?);
+    let make = (
+        sysfs::hex(folder, "idVendor")?,
+        sysfs::hex(folder, "idProduct")?,
+    );
     if !makes.contains(&make) {
         return None;
     }

@@ -74,7 +74,11 @@ impl View<'_> {
         let mut untold = 0;
         for &index in asking {
             let selector = &self.selectors[index];
-            for left_out in selector.matches.iter().flat_map(|asked| self.missed(index, asked)) {
+            for left_out in selector
+                .matches
+                .iter()
+                .flat_map(|asked| self.missed(index, asked))
+            {
                 if told.len() < LEFT_OUT_MAX {
                     told.insert(left_out);
                 } else if !told.contains(&left_out) {
@@ -150,7 +154,10 @@ impl View<'_> {
     /// Why nothing fits a match, and what to do.
     fn absent(&self, resource: &ResourceName, asked: &UsbMatch) -> String {
         let of_make = |make| {
-            let devices = self.devices.iter().filter(move |device| device.make == make);
+            let devices = self
+                .devices
+                .iter()
+                .filter(move |device| device.make == make);
             devices.collect::<Vec<&Device>>()
         };
         let same = of_make((asked.vendor, asked.product));

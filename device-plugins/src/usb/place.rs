@@ -57,7 +57,10 @@ pub(super) fn hub_label(version: u16, earlier: usize) -> String {
 pub(super) fn controller(root_hub: &Path) -> Option<PathBuf> {
     let mut folder = root_hub.parent()?;
     while name(folder)?.ends_with(".auto") {
-        match folder.parent().and_then(|parent| Some((parent, name(parent)?))) {
+        match folder
+            .parent()
+            .and_then(|parent| Some((parent, name(parent)?)))
+        {
             Some((parent, above)) if above != "platform" && above != "devices" => folder = parent,
             _ => break,
         }

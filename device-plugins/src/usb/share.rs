@@ -16,11 +16,7 @@ pub(super) struct Shares {
 
 /// Shares out the devices. First come the units that containers have: what is left of one is nobody else's. Then each
 /// selector in order gets as many units as there are devices for.
-pub(super) fn share(
-    selectors: &[UsbSelector],
-    held: &[HeldUnit],
-    devices: &[Device],
-) -> Shares {
+pub(super) fn share(selectors: &[UsbSelector], held: &[HeldUnit], devices: &[Device]) -> Shares {
     let mut shares = Shares {
         units: vec![Vec::new(); selectors.len()],
         owners: devices.iter().map(|_| None).collect(),
@@ -43,8 +39,11 @@ impl Shares {
             .map(|(index, device)| (device.place.part(), index))
             .collect();
         for unit in held {
-            let found: Vec<Option<usize>> =
-                unit.parts.iter().map(|part| by_part.get(part).copied()).collect();
+            let found: Vec<Option<usize>> = unit
+                .parts
+                .iter()
+                .map(|part| by_part.get(part).copied())
+                .collect();
             let is_its = |selector: &UsbSelector| {
                 selector.resource == unit.resource && self.can_be(selector, &found, devices)
             };
@@ -59,7 +58,11 @@ impl Shares {
         let is_fit = |(asked, index): (_, &Option<usize>)| {
             index.is_none_or(|index| self.is_free(index, devices) && devices[index].fits(asked))
         };
-        selector.matches.len() == found.len() && selector.matches.iter().zip(found).all(is_fit)
+        let present: Vec<usize> = found.iter().copied().flatten().collect();
+        let is_once = |index: &usize| present.iter().filter(|other| *other == index).count() == 1;
+        selector.matches.len() == found.len()
+            && present.iter().all(is_once)
+            && selector.matches.iter().zip(found).all(is_fit)
     }
 
     fn is_free(&self, index: usize, devices: &[Device]) -> bool {
