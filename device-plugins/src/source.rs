@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::resource::ResourceName;
 use crate::unit::Offer;
 
 /// Folders of the host as this process sees them.
@@ -31,12 +32,28 @@ impl Host {
     }
 }
 
+/// A unit that a container has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUnit {
+    /// Resource under which it was given.
+    pub resource: ResourceName,
+    /// Its [`parts`](crate::unit::Unit::parts), in their order.
+    pub parts: Vec<String>,
+}
+
 /// Finds devices of one kind and says what a container needs to use them.
 pub trait Source: Send + Sync {
     /// Finds what there is now of the resources it was made for: one offer for each, present or not, in a fixed order. Reads
     /// files of the host and changes nothing; blocks. A file that is absent or makes no sense leaves its device out, with the
     /// reason where somebody asked for the device.
     fn discover(&self, host: &Host) -> Vec<Offer>;
+
+    /// Finds the same while containers have these units: where several devices make a unit, those that were given together
+    /// stay together, whatever is plugged in or out beside them. The same as [`discover`](Self::discover) where a unit never
+    /// has other parts.
+    fn discover_beside(&self, host: &Host, _held: &[HeldUnit]) -> Vec<Offer> {
+        self.discover(host)
+    }
 
     /// Paths of the host's folders below `/dev` in which nodes of its devices come and go: `/dev/vfio`.
     fn folders(&self) -> Vec<PathBuf>;

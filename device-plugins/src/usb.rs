@@ -23,8 +23,7 @@ pub use selector::{UsbMatch, UsbMatchError, UsbSelector};
 
 use std::path::PathBuf;
 
-use crate::resource::ResourceName;
-use crate::source::{Host, Source};
+use crate::source::{HeldUnit, Host, Source};
 use crate::unit::Offer;
 
 /// Finds USB devices.
@@ -32,26 +31,19 @@ use crate::unit::Offer;
 pub struct UsbDevices {
     /// What is asked for, in order: a device belongs to the first that fits.
     pub selectors: Vec<UsbSelector>,
-    /// What containers have: devices that were given together stay together, whatever is plugged in or out beside them.
-    pub held: Vec<HeldUnit>,
-}
-
-/// A unit that a container has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldUnit {
-    /// Resource under which it was given.
-    pub resource: ResourceName,
-    /// Its [`parts`](crate::unit::Unit::parts), in their order.
-    pub parts: Vec<String>,
 }
 
 impl Source for UsbDevices {
     fn discover(&self, host: &Host) -> Vec<Offer> {
+        self.discover_beside(host, &[])
+    }
+
+    fn discover_beside(&self, host: &Host, held: &[HeldUnit]) -> Vec<Offer> {
         if self.selectors.is_empty() {
             return Vec::new();
         }
         let devices = bus::devices(host, &self.selectors);
-        let shares = share::share(&self.selectors, &self.held, &devices);
+        let shares = share::share(&self.selectors, held, &devices);
         offer::offers(&self.selectors, &devices, &shares)
     }
 

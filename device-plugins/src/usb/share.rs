@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::UsbSelector;
 use super::bus::Device;
-use super::{HeldUnit, UsbSelector};
+use crate::source::HeldUnit;
 
 /// Who gets which device. Selectors and devices are numbered as in the lists that were shared out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

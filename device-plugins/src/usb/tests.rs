@@ -250,7 +250,6 @@ fn serial_bus_and_port_tell_devices_of_one_make_apart() {
         let found = offer(
             &super::UsbDevices {
                 selectors: vec![asked],
-                ..Default::default()
             },
             &tree,
         );
@@ -264,7 +263,6 @@ fn a_serial_number_that_is_not_there_is_told_with_those_that_are() {
     let asked = match_of("0bda:0811").with_serial("00E04C000009").unwrap();
     let asked = super::UsbDevices {
         selectors: vec![selector("kubevirt.io/wifi-dongle", vec![asked])],
-        ..Default::default()
     };
     let found = offer(&asked, &tree);
     let left_out = only(&found.left_out);

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use crate::resource::ResourceName;
-use crate::source::Source;
+use crate::source::{HeldUnit, Source};
 use crate::tree::{add, host};
 use crate::unit::Offer;
 use crate::usb::{UsbDevices, UsbMatch, UsbSelector};
@@ -67,13 +67,17 @@ pub(super) fn usb(asked: &[(&str, &str)]) -> UsbDevices {
     };
     UsbDevices {
         selectors: asked.iter().map(selector).collect(),
-        ..UsbDevices::default()
     }
 }
 
 /// The offer of the one resource that is asked for.
 pub(super) fn offer(asked: &UsbDevices, tree: &TempDir) -> Offer {
-    let mut offers = asked.discover(&host(tree));
+    offer_beside(asked, tree, &[])
+}
+
+/// The same while containers have units.
+pub(super) fn offer_beside(asked: &UsbDevices, tree: &TempDir, held: &[HeldUnit]) -> Offer {
+    let mut offers = asked.discover_beside(&host(tree), held);
     assert_eq!(offers.len(), 1);
     offers.remove(0)
 }

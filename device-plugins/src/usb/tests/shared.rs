@@ -1,15 +1,22 @@
 //! Who gets which device.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::plugged::{ids, match_of, offer, only, plug, root_hub, selector, unplug, usb};
+use super::plugged::{
+    ids, match_of, offer, offer_beside, only, plug, root_hub, selector, unplug, usb,
+};
 use crate::resource::ResourceName;
-use crate::source::Source;
+use crate::source::{HeldUnit, Source};
 use crate::tree::{host, plant};
-use crate::unit::{Offer, UNIT_ID_LEN_MAX};
+use crate::unit::{Health, Offer, UNIT_ID_LEN_MAX};
+use crate::usb::bus::Device;
+use crate::usb::offer::offers;
 use crate::usb::place::{Place, unit_id};
-use crate::usb::{HeldUnit, UsbDevices};
+use crate::usb::share::share;
+use crate::usb::{UsbDevices, UsbSelector};
 
 const XHCI: &str = "pci0000:00/0000:00:14.0";
 const WIFI: &str = "0bda:0811";
@@ -130,7 +137,6 @@ fn a_match_with_a_serial_chooses_before_one_that_takes_any() {
     let exact = match_of(WIFI).with_serial("A1").unwrap();
     let asked = UsbDevices {
         selectors: vec![selector("kubevirt.io/pair", vec![match_of(WIFI), exact])],
-        ..UsbDevices::default()
     };
     assert_eq!(ports(&offer(&asked, &tree)), ["2+1"]);
 }
@@ -138,16 +144,16 @@ fn a_match_with_a_serial_chooses_before_one_that_takes_any() {
 #[test]
 fn what_a_container_has_stays_together_whatever_comes_and_goes() {
     let tree = node(&[WIFI, WIFI, WIFI, GSM, GSM, GSM]);
-    let mut asked = usb(&[("kubevirt.io/kit", "0bda:0811 with 0bda:2838")]);
+    let asked = usb(&[("kubevirt.io/kit", "0bda:0811 with 0bda:2838")]);
     assert_eq!(ports(&offer(&asked, &tree)), ["1+4", "2+5", "3+6"]);
-    asked.held = vec![held("kubevirt.io/kit", &[2, 5])];
+    let held = [held("kubevirt.io/kit", &[2, 5])];
     unplug(&tree, "1-1", 2);
-    assert_eq!(ports(&offer(&asked, &tree)), ["2+5", "3+4"]);
+    assert_eq!(ports(&offer_beside(&asked, &tree, &held)), ["2+5", "3+4"]);
     // One of the two is pulled out: the other is kept for it.
     unplug(&tree, "1-5", 6);
-    assert_eq!(ports(&offer(&asked, &tree)), ["3+4"]);
+    assert_eq!(ports(&offer_beside(&asked, &tree, &held)), ["3+4"]);
     plug(&tree, XHCI, "1-5", 9, GSM);
-    let again = offer(&asked, &tree);
+    let again = offer_beside(&asked, &tree, &held);
     assert_eq!(ports(&again), ["2+5", "3+4"]);
     assert_eq!(again.units[0].addresses, ["1:3", "1:9"]);
 }
@@ -155,12 +161,12 @@ fn what_a_container_has_stays_together_whatever_comes_and_goes() {
 #[test]
 fn what_a_container_has_is_not_given_to_whom_it_would_now_belong() {
     let tree = node(&[WIFI, GSM]);
-    let mut asked = usb(&[
+    let asked = usb(&[
         ("kubevirt.io/kit", "0bda:0811 with 0bda:2838"),
         ("kubevirt.io/wifi", WIFI),
     ]);
-    asked.held = vec![held("kubevirt.io/wifi", &[1])];
-    let offers = asked.discover(&host(&tree));
+    let held = [held("kubevirt.io/wifi", &[1])];
+    let offers = asked.discover_beside(&host(&tree), &held);
     assert_eq!(ports(&offers[0]), [""; 0]);
     assert_eq!(ports(&offers[1]), ["1"]);
     let told: Vec<&str> = offers[0]
@@ -172,7 +178,7 @@ fn what_a_container_has_is_not_given_to_whom_it_would_now_belong() {
     // Another make in the port is another device.
     unplug(&tree, "1-1", 2);
     plug(&tree, XHCI, "1-1", 5, GSM);
-    let offers = asked.discover(&host(&tree));
+    let offers = asked.discover_beside(&host(&tree), &held);
     assert_eq!(ports(&offers[1]), [""; 0]);
 }
 
@@ -183,7 +189,6 @@ fn a_unit_near_to_two_numa_nodes_is_near_to_none() {
     let two = match_of(WIFI).with_port("2").unwrap();
     let asked = UsbDevices {
         selectors: vec![selector("kubevirt.io/pair", vec![one, two])],
-        ..UsbDevices::default()
     };
     let found = offer(&asked, &tree);
     assert_eq!(only(&found.units).numa_node, None);
@@ -205,7 +210,6 @@ fn an_unhealthy_part_makes_the_unit_unhealthy() {
 fn a_selector_without_matches_offers_nothing() {
     let asked = UsbDevices {
         selectors: vec![selector("kubevirt.io/none", Vec::new())],
-        ..UsbDevices::default()
     };
     let found = offer(&asked, &node(&[WIFI]));
     assert_eq!((found.units.len(), found.left_out.len()), (0, 0));
@@ -235,46 +239,61 @@ fn names_of_units_fit_and_stay() {
     assert_ne!(unit_id(&other), three);
 }
 
+/// A device in a port of a hub, as it would be read.
+fn device(port: u8, make: &str) -> Device {
+    let asked = match_of(make);
+    Device {
+        name: format!("1-{port}"),
+        make: (asked.vendor, asked.product),
+        serial: None,
+        bus: 1,
+        number: u16::from(port) + 1,
+        place: Place {
+            controller: "0000-00-14.0".to_owned(),
+            hub: "2".to_owned(),
+            ports: vec![port],
+        },
+        health: Health::Healthy,
+        numa_node: None,
+        lack: None,
+    }
+}
+
 proptest! {
     #[test]
-    fn devices_are_shared_out_without_remainder(
+    fn no_device_is_in_two_units_and_none_is_left_that_could_make_one(
         makes in prop::collection::vec(prop::sample::select(vec![WIFI, GSM, "1234:0001"]), 0..12),
         asked in prop::collection::vec(
             (0..3_usize, prop::collection::vec(prop::sample::select(vec![WIFI, GSM]), 1..4)), 1..6),
         kept in prop::collection::vec((0..3_usize, prop::collection::vec(1..12_u8, 1..4)), 0..3),
     ) {
         let resources = ["a.io/a", "a.io/b", "a.io/c"];
-        let tree = node(&makes);
-        let devices = UsbDevices {
-            selectors: asked.iter().map(|(resource, makes)| {
-                selector(resources[*resource], makes.iter().map(|make| match_of(make)).collect())
-            }).collect(),
-            held: kept.iter().map(|(resource, ports)| held(resources[*resource], ports)).collect(),
-        };
-        let offers = devices.discover(&host(&tree));
-        prop_assert_eq!(&offers, &devices.discover(&host(&tree)));
+        let devices: Vec<Device> = (1..).zip(&makes).map(|(port, make)| device(port, make)).collect();
+        let selectors: Vec<UsbSelector> = asked.iter().map(|(resource, makes)| {
+            selector(resources[*resource], makes.iter().map(|make| match_of(make)).collect())
+        }).collect();
+        let held: Vec<HeldUnit> =
+            kept.iter().map(|(resource, ports)| held(resources[*resource], ports)).collect();
+        let shares = share(&selectors, &held, &devices);
+        let offers = offers(&selectors, &devices, &shares);
         let units = || offers.iter().flat_map(|offer| &offer.units);
-        let mut parts: Vec<&String> = units().flat_map(|unit| &unit.parts).collect();
-        let count = parts.len();
-        parts.sort();
-        parts.dedup();
-        prop_assert_eq!(parts.len(), count);
-        let mut names: Vec<String> = offers.iter().flat_map(ids).collect();
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        prop_assert_eq!(names.len(), count);
+
+        let parts: Vec<&String> = units().flat_map(|unit| &unit.parts).collect();
+        prop_assert_eq!(parts.len(), parts.iter().collect::<BTreeSet<_>>().len());
+        let names: Vec<String> = offers.iter().flat_map(ids).collect();
+        prop_assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len());
         prop_assert!(names.iter().all(|name| name.len() <= UNIT_ID_LEN_MAX));
-        for unit in units() {
-            prop_assert_eq!(unit.parts.len(), unit.nodes.len());
-            prop_assert_eq!(unit.parts.len(), unit.addresses.len());
+        for (selector, units) in selectors.iter().zip(&shares.units) {
+            for unit in units {
+                prop_assert_eq!(unit.len(), selector.matches.len());
+                prop_assert!(unit.iter().zip(&selector.matches).all(|(&index, asked)| devices[index].fits(asked)));
+            }
         }
-        let taken: Vec<&String> = units().flat_map(|unit| &unit.addresses).collect();
-        let free = |make: &str| (2..).zip(&makes)
-            .filter(|(number, of)| **of == make && !taken.contains(&&format!("1:{number}")))
+        let free = |make: &str| (0..makes.len())
+            .filter(|&index| makes[index] == make && shares.owners[index].is_none())
             .count();
         let could_be = |wanted: &[&str]| wanted.iter()
             .all(|make| wanted.iter().filter(|other| *other == make).count() <= free(make));
-        prop_assert!(!kept.is_empty() || !asked.iter().any(|(_, wanted)| could_be(wanted)));
+        prop_assert!(!asked.iter().any(|(_, wanted)| could_be(wanted)));
     }
 }
