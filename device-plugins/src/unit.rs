@@ -105,3 +105,16 @@ impl Health {
         *self == Self::Healthy
     }
 }
+
+impl Unit {
+    /// Whether the kubelet means this unit by an identifier: its own, or that of one of its [`copies`](Self::copies).
+    #[must_use]
+    pub fn is_named(&self, id: &str) -> bool {
+        if self.copies <= 1 {
+            return self.id == id;
+        }
+        let number = id.strip_prefix(&self.id).unwrap_or_default();
+        let is_plain = number == "0" || !number.starts_with(['0', '+']);
+        is_plain && number.parse().is_ok_and(|number: u32| number < self.copies)
+    }
+}

@@ -1,9 +1,12 @@
 //! What the node was asked to offer.
 
+use std::fmt;
+
 use crate::char_device::CharDevices;
-use crate::mediated::MediatedSelector;
-use crate::pci::PciSelector;
-use crate::usb::UsbSelector;
+use crate::mediated::{MediatedDevices, MediatedSelector};
+use crate::pci::{PciDevices, PciSelector};
+use crate::source::Source;
+use crate::usb::{UsbDevices, UsbSelector};
 
 /// What the node was asked to offer, by flags and by the `KubeVirt` object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,4 +32,34 @@ pub struct Problem {
     pub field: String,
     /// What is wrong and what was expected.
     pub text: String,
+}
+
+impl Wanted {
+    /// What finds the devices that are wanted, in the order in which they get a device that several ask for. A kind of device
+    /// that nobody asked for is not looked for.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Box<dyn Source>> {
+        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.char_devices.clone())];
+        if !self.pci.is_empty() {
+            sources.push(Box::new(PciDevices {
+                selectors: self.pci.clone(),
+                bind_vfio: self.bind_vfio,
+            }));
+        }
+        if !self.mediated.is_empty() {
+            let selectors = self.mediated.clone();
+            sources.push(Box::new(MediatedDevices { selectors }));
+        }
+        if !self.usb.is_empty() {
+            let selectors = self.usb.clone();
+            sources.push(Box::new(UsbDevices { selectors }));
+        }
+        sources
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}: {}", self.field, self.text)
+    }
 }

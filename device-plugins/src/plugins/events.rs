@@ -1,0 +1,186 @@
+//! Signs that something changed: the kernel's messages about devices (uevents), and changes of folders (inotify).
+//!
+//! Neither says what there is now. They only say that it is time to look. Either may be missing, as it is in some
+//! sandboxes: folders show most of what the kernel tells, and without folders everything is looked at again and again.
+
+mod folders;
+mod uevent;
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use folders::Folders;
+use uevent::Uevents;
+
+/// How often the kubelet's folder is looked at where changes of folders cannot be seen.
+const BLIND: Duration = Duration::from_secs(1);
+
+/// What may have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The devices.
+    pub(crate) devices: bool,
+    /// The kubelet's folder of device plugins: sockets.
+    pub(crate) sockets: bool,
+    /// Who has which device: the kubelet's record, or its pods.
+    pub(crate) holders: bool,
+}
+
+impl Change {
+    /// Everything.
+    const ALL: Self = Self {
+        devices: true,
+        sockets: true,
+        holders: true,
+    };
+
+    /// Whether anything may have changed.
+    fn is_any(self) -> bool {
+        self != Self::default()
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            devices: self.devices || other.devices,
+            sockets: self.sockets || other.sockets,
+            holders: self.holders || other.holders,
+        }
+    }
+}
+
+/// A folder to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Nodes of devices come and go there.
+    Devices,
+    /// Nodes of devices come and go there and in its folders.
+    DevicesBelow,
+    /// The kubelet's folder of device plugins.
+    Plugins,
+    /// The kubelet's folder of pods.
+    Pods,
+}
+
+/// The signs.
+#[derive(Debug)]
+pub(crate) struct Events {
+    kernel: Option<Uevents>,
+    folders: Option<Folders>,
+    blind: Option<Interval>,
+    ticks: u32,
+}
+
+impl Events {
+    /// Begins to listen. Says what cannot be had.
+    pub(crate) fn open() -> (Self, Vec<(&'static str, String)>) {
+        let mut missing = Vec::new();
+        let kernel = Uevents::open().map_err(|error| {
+            let text = format!("{error}; devices without nodes of their own are noticed late");
+            missing.push(("messages of the kernel about devices", text));
+        });
+        let folders = Folders::open().map_err(|error| {
+            let cure = "is fs.inotify.max_user_instances used up?";
+            let text = format!("{error}; {cure} Looks again and again instead");
+            missing.push(("messages of the kernel about folders", text));
+        });
+        let (kernel, folders) = (kernel.ok(), folders.ok());
+        (Self::from_parts(kernel, folders), missing)
+    }
+
+    fn from_parts(kernel: Option<Uevents>, folders: Option<Folders>) -> Self {
+        let mut events = Self {
+            kernel,
+            folders,
+            blind: None,
+            ticks: 0,
+        };
+        events.mind_blindness();
+        events
+    }
+
+    /// Sees to it that time passes where folders cannot be watched.
+    fn mind_blindness(&mut self) {
+        let is_blind = self.folders.as_ref().is_none_or(Folders::is_blind);
+        if !is_blind {
+            self.blind = None;
+        } else if self.blind.is_none() {
+            let mut blind = interval(BLIND);
+            blind.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            self.blind = Some(blind);
+        }
+    }
+
+    /// Watches these folders from now on, and no others. Of one that is missing, its nearest ancestor that exists is
+    /// watched until it appears. Says what may have changed before it was watched, and which cannot be watched.
+    pub(crate) fn watch(&mut self, targets: Vec<(PathBuf, Kind)>) -> (Change, Option<String>) {
+        let watched = self.folders.as_mut().map(|folders| folders.watch(targets));
+        self.mind_blindness();
+        watched.unwrap_or_default()
+    }
+
+    /// Waits until something may have changed. Can be dropped at any time.
+    pub(crate) async fn next(&mut self) -> Change {
+        loop {
+            let change = tokio::select! {
+                change = kernel(&mut self.kernel) => change,
+                change = folders(&mut self.folders) => change,
+                () = tick(&mut self.blind) => self.passed(),
+            };
+            if change.is_any() {
+                return change;
+            }
+        }
+    }
+
+    /// What is looked at when time has passed: devices, if nothing else tells of them, every other time.
+    fn passed(&mut self) -> Change {
+        self.ticks = self.ticks.wrapping_add(1);
+        Change {
+            devices: self.kernel.is_none() && self.ticks.is_multiple_of(2),
+            ..Change::ALL
+        }
+    }
+}
+
+async fn kernel(uevents: &mut Option<Uevents>) -> Change {
+    let Some(listening) = uevents else {
+        return pending().await;
+    };
+    match listening.next().await {
+        Ok(devices) => Change {
+            devices,
+            ..Change::default()
+        },
+        Err(error) => {
+            tracing::warn!(%error, "messages of the kernel about devices come no more");
+            *uevents = None;
+            Change::ALL
+        }
+    }
+}
+
+async fn folders(folders: &mut Option<Folders>) -> Change {
+    let Some(watching) = folders else {
+        return pending().await;
+    };
+    match watching.next().await {
+        Ok(change) => change,
+        Err(error) => {
+            tracing::warn!(%error, "messages of the kernel about folders come no more");
+            *folders = None;
+            Change::ALL
+        }
+    }
+}
+
+async fn tick(blind: &mut Option<Interval>) {
+    match blind {
+        Some(blind) => {
+            blind.tick().await;
+        }
+        None => pending().await,
+    }
+}
