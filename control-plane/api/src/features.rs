@@ -118,7 +118,7 @@ pub const GATES: &[Gate] = &[
     of(gate::IMAGE_VOLUME, Stage::Beta, false),
     // Launchers filter their own system calls; the profile on nodes would be a second fence.
     of(gate::KUBEVIRT_SECCOMP_PROFILE, Stage::Beta, false),
-    // A device must be listed in permittedHostDevices, which is switch enough.
+    // What nodes offer machines is an operator's wish already, and permittedHostDevices narrows it down.
     of(gate::HOST_DEVICES, Stage::Alpha, true),
     beta("Snapshot"),
     beta(gate::WORKLOAD_ENCRYPTION_SEV),
@@ -331,7 +331,7 @@ mod tests {
         assert!(none.is_on("LiveMigration"));
         assert!(
             none.is_on(gate::HOST_DEVICES),
-            "permittedHostDevices is switch enough"
+            "what nodes offer is switch enough"
         );
         assert!(with(&[gate::HOST_DISK], &[]).is_on(gate::HOST_DISK));
         assert!(!with(&[], &[gate::NODE_RESTRICTION]).is_on(gate::NODE_RESTRICTION));

@@ -28,7 +28,7 @@ use super::change::{self, add_finalizer, is_deleted, remove_finalizers};
 use super::configuration::Config;
 use super::events::Event;
 use super::key::{Key, Kind};
-use super::pod::{self, Claims};
+use super::pod::{self, Attachments, Claims};
 use claims::Waiting;
 pub(crate) use claims::names as claim_names;
 pub(crate) use pods::{PodView, has_live};
@@ -39,11 +39,16 @@ const AT_ONCE: Duration = Duration::from_millis(1700);
 /// How long the node agent has to tell how a machine ended whose pod has gone, or has ended and is still there.
 const LAST_WORD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
+/// Wait before definitions of networks are looked for again: they aren't watched.
+const DEFINITIONS: Duration = Duration::from_secs(10);
+
 /// How long a pod may take to become ready once its readiness gate is open.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Why an instance failed whose pod the controller lost; `status.reason`.
+/// What becomes of pods, in a word.
 pub(crate) mod reason {
+    /// It could not be made.
+    pub(crate) const FAILED_CREATE: &str = "FailedCreate";
     /// The pod went while the machine should have run.
     pub(crate) const POD_GONE: &str = "PodGone";
     /// The pod ended before the node agent took over.
@@ -61,6 +66,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) pods: &'a [Arc<Value>],
     /// Claims of its namespace that it names.
     pub(crate) claims: &'a Claims,
+    /// Definitions of networks that it names, as far as they matter.
+    pub(crate) attachments: &'a Attachments,
     /// Whether its node gives no signs of life.
     pub(crate) node_is_dead: bool,
     /// What the controller remembers of it.
@@ -209,14 +216,22 @@ impl Case<'_> {
 
     fn without_pod(&self) -> Vec<Action> {
         let vmi = self.observed.vmi;
+        if let Some(text) = pod::unpermitted(vmi, self.config) {
+            return self.refuse(&text);
+        }
         if let Some(waiting) = claims::waiting(vmi, self.observed.claims) {
             return self.wait(&waiting);
+        }
+        if let Some(text) = pod::missing_network(vmi, self.observed.attachments) {
+            let mut actions = self.refuse(&text);
+            actions.push(Action::LookAgain(self.now + DEFINITIONS));
+            return actions;
         }
         let mut actions: Vec<Action> = Vec::new();
         if let Some(trouble) = &self.observed.past.trouble {
             actions.extend(self.write(|next| {
                 self.prepare(next);
-                status::not_synchronized(next, "FailedCreate", trouble, self.now);
+                status::not_synchronized(next, reason::FAILED_CREATE, trouble, self.now);
             }));
         }
         let name = pod::name(vmi);
@@ -228,7 +243,13 @@ impl Case<'_> {
 
     fn create_pod(&self) -> Action {
         let vmi = api::default_vmi(self.observed.vmi);
-        let pod = pod::render(&vmi, self.observed.raw, self.observed.claims, self.config);
+        let Observed {
+            raw,
+            claims,
+            attachments,
+            ..
+        } = self.observed;
+        let pod = pod::render(&vmi, raw, claims, attachments, self.config);
         Action::Create {
             key: self.key.sibling(Kind::Pod, &pod::name(&vmi)),
             object: pod,
@@ -243,6 +264,20 @@ impl Case<'_> {
         }));
         if !actions.is_empty() && waiting.is_missing() {
             actions.push(self.warn(waiting.reason(), waiting.to_string()));
+        }
+        actions
+    }
+
+    /// Says why there can be no pod, once.
+    fn refuse(&self, text: &str) -> Vec<Action> {
+        let mut actions: Vec<Action> = Vec::new();
+        actions.extend(self.write(|next| {
+            self.prepare(next);
+            status::not_synchronized(next, reason::FAILED_CREATE, text, self.now);
+            status::without_pod(next, self.now);
+        }));
+        if !actions.is_empty() {
+            actions.push(self.warn(reason::FAILED_CREATE, text.to_owned()));
         }
         actions
     }

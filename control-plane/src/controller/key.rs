@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Revision,
     /// `DataVolume` of the Containerized Data Importer.
     DataVolume,
+    /// `NetworkAttachmentDefinition` of the network plumbing working group (Multus).
+    NetworkAttachment,
     /// `Event`.
     Event,
     /// `Lease`.
@@ -61,6 +63,11 @@ impl Kind {
             Self::Claim => ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
             Self::Revision => ("apps/v1", "ControllerRevision", "controllerrevisions"),
             Self::DataVolume => ("cdi.kubevirt.io/v1beta1", "DataVolume", "datavolumes"),
+            Self::NetworkAttachment => (
+                "k8s.cni.cncf.io/v1",
+                "NetworkAttachmentDefinition",
+                "network-attachment-definitions",
+            ),
             Self::Event => ("v1", "Event", "events"),
             Self::Lease => ("coordination.k8s.io/v1", "Lease", "leases"),
         }

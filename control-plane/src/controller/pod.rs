@@ -2,6 +2,7 @@
 
 mod command;
 mod networks;
+mod permission;
 mod placement;
 mod probes;
 mod resources;
@@ -16,6 +17,8 @@ use sha2::{Digest, Sha256};
 
 use super::configuration::Config;
 use super::key::Kind;
+pub(crate) use networks::{Attachments, definitions, missing as missing_network};
+pub(crate) use permission::unpermitted;
 pub(crate) use resources::overhead_bytes;
 pub(crate) use volumes::{ClaimUse, claim_of};
 
@@ -83,9 +86,15 @@ pub(crate) fn with_suffix(name: &str, digest: &[u8]) -> String {
 }
 
 /// Returns the pod of an instance whose defaults are filled in; `raw` is the instance as the API server has it.
-pub(crate) fn render(vmi: &Vmi, raw: &Value, claims: &Claims, config: &Config) -> Value {
+pub(crate) fn render(
+    vmi: &Vmi,
+    raw: &Value,
+    claims: &Claims,
+    attachments: &Attachments,
+    config: &Config,
+) -> Value {
     let mut parts = volumes::parts(vmi, raw, claims, config);
-    let compute = compute(vmi, config, &mut parts);
+    let compute = compute(vmi, config, attachments, &mut parts);
     parts.containers.insert(0, compute);
     if volumes::logs_console(vmi, config) {
         parts.init_containers.insert(0, console_log(vmi, config));
@@ -187,13 +196,13 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// The container with the machine.
-fn compute(vmi: &Vmi, config: &Config, parts: &mut Parts) -> Value {
+fn compute(vmi: &Vmi, config: &Config, attachments: &Attachments, parts: &mut Parts) -> Value {
     let mut compute = json!({
         "name": components::COMPUTE_CONTAINER,
         "image": config.launcher_image,
         "command": command::launcher(vmi, config),
         "env": command::environment(vmi, config, parts),
-        "resources": resources::compute(vmi, config),
+        "resources": resources::compute(vmi, config, attachments),
         "securityContext": container_security(vmi, true),
         "volumeMounts": std::mem::take(&mut parts.mounts),
     });

@@ -160,7 +160,7 @@ pub(crate) fn concerned(kind: Kind, object: &Value, cache: &Cache) -> Vec<Key> {
         }
         Kind::Machine => vec![key.sibling(Kind::Instance, &key.name), key],
         Kind::Claim => waiting_for(cache, &key),
-        Kind::KubeVirt => Vec::new(),
+        Kind::KubeVirt => with_devices(cache),
         Kind::Migration => {
             let of = key.sibling(Kind::Instance, text(object, "/spec/vmiName"));
             vec![of, key]
@@ -196,6 +196,20 @@ fn migrations_of(cache: &Cache, instance: &Key) -> Vec<Key> {
         .iter()
         .filter(|other| evacuation::is_of(other, instance));
     own.filter_map(|migration| Key::of(Kind::Migration, migration))
+        .collect()
+}
+
+/// Instances without a place that want devices of a node: whether they may have them is the `KubeVirt` object's to say.
+fn with_devices(cache: &Cache) -> Vec<Key> {
+    let wants = |instance: &Value| {
+        let devices = instance.pointer("/spec/domain/devices");
+        let has = |list| !devices.is_none_or(|devices| devices[list].is_null());
+        text(instance, "/status/nodeName").is_empty() && (has("hostDevices") || has("gpus"))
+    };
+    let mut instances = cache.all(Kind::Instance);
+    instances.retain(|instance| wants(instance));
+    let keys = instances.iter();
+    keys.filter_map(|instance| Key::of(Kind::Instance, instance))
         .collect()
 }
 

@@ -65,7 +65,7 @@ object! {
         pub supported_guest_agent_versions: Vec<String>,
         /// Seconds between memory statistics of guests.
         pub mem_balloon_stats_period: Option<u32>,
-        /// Devices of nodes that machines may have.
+        /// Devices of nodes that machines may have; all that nodes offer when unset.
         pub permitted_host_devices: Option<PermittedHostDevices>,
         /// Mediated devices to make.
         pub mediated_devices_configuration: Option<MediatedDevicesConfiguration>,

@@ -58,7 +58,12 @@ pub(super) fn waiting(next: &mut Value, waiting: &Waiting, now: Timestamp) {
     } else {
         conditions::remove(next, kind::SYNCHRONIZED);
     }
-    let ready = Condition::new(kind::READY, false, &at);
+    without_pod(next, now);
+}
+
+/// Says that there is no pod yet.
+pub(super) fn without_pod(next: &mut Value, now: Timestamp) {
+    let ready = Condition::new(kind::READY, false, &rfc3339(now));
     let text = "virt-launcher pod has not yet been scheduled";
     conditions::set(next, ready.because(reason::POD_NOT_EXISTS, text));
 }

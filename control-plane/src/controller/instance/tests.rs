@@ -9,7 +9,7 @@ use super::{Observed, Past, plan};
 use crate::controller::actions::Action;
 use crate::controller::configuration::Config;
 use crate::controller::key::Kind;
-use crate::controller::pod::Claims;
+use crate::controller::pod::{Attachments, Claims};
 
 const MADE: &str = "2026-01-01T00:00:00Z";
 
@@ -58,6 +58,8 @@ struct Scene {
     vmi: Value,
     pods: Vec<Value>,
     claims: Claims,
+    attachments: Attachments,
+    config: Config,
     node_is_dead: bool,
     past: Past,
     now: Timestamp,
@@ -69,6 +71,8 @@ impl Scene {
             vmi,
             pods: pods.into(),
             claims: Claims::default(),
+            attachments: Attachments::default(),
+            config: Config::default(),
             node_is_dead: false,
             past: Past::default(),
             now: at(5),
@@ -83,10 +87,11 @@ impl Scene {
             vmi: &typed,
             pods: &pods,
             claims: &self.claims,
+            attachments: &self.attachments,
             node_is_dead: self.node_is_dead,
             past: &self.past,
         };
-        plan(self.now, &observed, &Config::default())
+        plan(self.now, &observed, &self.config)
     }
 
     /// The instance as the plan leaves it.
@@ -289,6 +294,64 @@ fn what_the_node_agent_says_of_an_instance_is_left_alone() {
     conditions.push(told.clone());
     let outcome = Scene::new(instance, [running_pod()]).outcome();
     assert_eq!(condition(&outcome, "Synchronized"), &told);
+}
+
+#[test]
+fn a_device_that_is_not_permitted_keeps_the_pod_from_being_made() {
+    let mut wanting = vmi("Pending");
+    wanting["spec"]["domain"]["devices"]["hostDevices"] =
+        json!([{"name": "a", "deviceName": "v.example/usb"}]);
+    let mut scene = Scene::new(wanting, []);
+    assert_eq!(words(&scene.plan())[0], "create Pod");
+    scene.config.cluster.permitted_host_devices =
+        Some(api::kubevirt::PermittedHostDevices::default());
+    assert_eq!(
+        words(&scene.plan()),
+        ["patch VirtualMachineInstance", "tell FailedCreate"]
+    );
+    let outcome = scene.outcome();
+    let told = condition(&outcome, "Synchronized");
+    assert_eq!(
+        (&told["status"], &told["reason"]),
+        (&json!("False"), &json!("FailedCreate"))
+    );
+    let message = told["message"].as_str().unwrap();
+    let expected = "HostDevice v.example/usb is not permitted";
+    assert!(message.starts_with(expected), "{message}");
+    assert_eq!(outcome["status"]["phase"], "Pending");
+    scene.vmi = outcome;
+    assert_eq!(words(&scene.plan()), [""; 0]);
+    let permitted = json!({"usb": [{"resourceName": "v.example/usb"}]});
+    scene.config.cluster.permitted_host_devices = serde_json::from_value(permitted).unwrap();
+    assert_eq!(words(&scene.plan())[0], "create Pod");
+    scene.pods = vec![running_pod()];
+    assert!(condition(&scene.outcome(), "Synchronized").is_null());
+}
+
+#[test]
+fn a_network_without_its_definition_is_waited_for() {
+    let mut wanting = vmi("Pending");
+    wanting["spec"]["networks"] = json!([{"name": "n", "multus": {"networkName": "vf"}}]);
+    let mut scene = Scene::new(wanting, []);
+    assert_eq!(
+        words(&scene.plan()),
+        ["patch VirtualMachineInstance", "tell FailedCreate", "later"]
+    );
+    scene.vmi = scene.outcome();
+    let message = &condition(&scene.vmi, "Synchronized")["message"];
+    assert!(
+        message.as_str().unwrap().contains("ns/vf of network n"),
+        "{message}"
+    );
+    assert_eq!(words(&scene.plan()), ["later"]);
+    let key = ("ns".to_owned(), "vf".to_owned());
+    scene.attachments.insert(key, "intel.com/vf".to_owned());
+    let actions = scene.plan();
+    let Some(Action::Create { object, .. }) = actions.first() else {
+        panic!("{actions:?}");
+    };
+    let limits = &object["spec"]["containers"][0]["resources"]["limits"];
+    assert_eq!(limits["intel.com/vf"], "1");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What an instance's networks need of its pod (KubeVirt §5.7).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::Vmi;
 use api::networks::Network;
 use serde_json::{Value, json};
@@ -13,6 +15,59 @@ const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// Hexadecimal digits of an interface's name in the pod.
 const NAME_DIGITS: usize = 11;
+
+/// What is known of the definitions of networks that Multus attaches: the resource that a pod needs one of for each
+/// network, or nothing, by the definition's namespace and name. Definitions that don't exist are not in it.
+pub(crate) type Attachments = BTreeMap<(String, String), String>;
+
+/// Returns namespace and name of the definitions that an instance's networks refer to. What cannot be the name of an
+/// object is not among them.
+pub(crate) fn definitions(vmi: &Vmi) -> BTreeSet<(String, String)> {
+    of_multus(vmi)
+        .map(|(_, definition)| definition)
+        .filter(|(namespace, name)| is_name(namespace) && is_name(name))
+        .collect()
+}
+
+fn is_name(text: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(is_fit)
+}
+
+/// Networks that Multus attaches, each with its definition.
+fn of_multus(vmi: &Vmi) -> impl Iterator<Item = (&Network, (String, String))> {
+    vmi.spec.networks.iter().filter_map(|network| {
+        let definition = &network.multus.as_ref()?.network_name;
+        Some((network, located(vmi, definition)))
+    })
+}
+
+/// A definition's namespace, the instance's unless it is named, and its name.
+fn located(vmi: &Vmi, definition: &str) -> (String, String) {
+    let own = vmi.metadata.namespace_or_default();
+    let (namespace, name) = definition.split_once('/').unwrap_or((own, definition));
+    (namespace.to_owned(), name.to_owned())
+}
+
+/// Returns the resources that the networks' definitions ask for, one for each network (KubeVirt §3.7).
+pub(super) fn resources<'a>(
+    vmi: &Vmi,
+    attachments: &'a Attachments,
+) -> impl Iterator<Item = &'a String> {
+    let resources = of_multus(vmi).filter_map(|(_, definition)| attachments.get(&definition));
+    resources.filter(|resource| !resource.is_empty())
+}
+
+/// Says which network has no definition, if one has none.
+pub(crate) fn missing(vmi: &Vmi, attachments: &Attachments) -> Option<String> {
+    let (network, (namespace, name)) =
+        of_multus(vmi).find(|(_, definition)| !attachments.contains_key(definition))?;
+    Some(format!(
+        "failed to locate network attachment definition {namespace}/{name} of network {}: create it, or correct the \
+         network's multus.networkName; clusters know such definitions when Multus is installed",
+        network.name
+    ))
+}
 
 /// Returns the annotations by which Multus attaches the pod.
 pub(super) fn annotations(vmi: &Vmi, config: &Config) -> Vec<(String, String)> {
@@ -62,9 +117,7 @@ fn plugin_of(interface: &api::devices::Interface) -> Option<String> {
 }
 
 fn attachment(vmi: &Vmi, network: &Network, definition: &str, interface: Option<&str>) -> Value {
-    let (namespace, name) = definition
-        .split_once('/')
-        .unwrap_or((vmi.metadata.namespace_or_default(), definition));
+    let (namespace, name) = located(vmi, definition);
     let mut attachment = json!({ "name": name, "namespace": namespace });
     if let Some(interface) = interface {
         attachment["interface"] = json!(interface);

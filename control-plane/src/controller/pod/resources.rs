@@ -6,6 +6,7 @@ use api::components::resource;
 use api::{Quantity, Vmi};
 use serde_json::{Value, json};
 
+use super::networks::{self, Attachments};
 use crate::controller::configuration::Config;
 
 /// Bytes that a launcher writes beside its volumes.
@@ -19,14 +20,14 @@ const WORKED_OUT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 type Amounts = BTreeMap<String, String>;
 
 /// Returns requests and limits of the container with the machine.
-pub(super) fn compute(vmi: &Vmi, config: &Config) -> Value {
+pub(super) fn compute(vmi: &Vmi, config: &Config, attachments: &Attachments) -> Value {
     let given = &vmi.spec.domain.resources;
     let mut requests = copied(&given.requests);
     let mut limits = copied(&given.limits);
     cpu(vmi, config, &mut requests, &mut limits);
     memory(vmi, config, &mut requests, &mut limits);
     ephemeral_storage(vmi, &mut requests, &mut limits);
-    for (device, count) in devices(vmi, config) {
+    for (device, count) in devices(vmi, config, attachments) {
         for amounts in [&mut requests, &mut limits] {
             amounts.insert(device.clone(), count.to_string());
         }
@@ -170,7 +171,7 @@ fn ephemeral_storage(vmi: &Vmi, requests: &mut Amounts, limits: &mut Amounts) {
 }
 
 /// Devices by resource. Our launcher's network queues are its own, so nobody needs `vhost-net`.
-fn devices(vmi: &Vmi, config: &Config) -> BTreeMap<String, u64> {
+fn devices(vmi: &Vmi, config: &Config, attachments: &Attachments) -> BTreeMap<String, u64> {
     let domain = &vmi.spec.domain.devices;
     let mut devices = BTreeMap::new();
     if !config.cluster.use_emulation() {
@@ -184,7 +185,9 @@ fn devices(vmi: &Vmi, config: &Config) -> BTreeMap<String, u64> {
     }
     let of_host = domain.host_devices.iter().map(|device| &device.device_name);
     let of_gpus = domain.gpus.iter().map(|device| &device.device_name);
-    for name in of_host.chain(of_gpus).filter(|name| !name.is_empty()) {
+    let of_networks = networks::resources(vmi, attachments);
+    let named = of_host.chain(of_gpus).filter(|name| !name.is_empty());
+    for name in named.chain(of_networks) {
         *devices.entry(name.clone()).or_default() += 1;
     }
     devices

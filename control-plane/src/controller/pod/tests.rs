@@ -4,7 +4,7 @@ use api::Vmi;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Claims, render};
+use super::{Attachments, Claims, definitions, missing_network, render, unpermitted};
 use crate::controller::configuration::Config;
 
 fn config(gates: &[&str], emulates: bool) -> Config {
@@ -28,7 +28,14 @@ fn vmi(spec: &Value) -> Value {
 
 fn pod_of(raw: &Value, claims: &Claims, config: &Config) -> Value {
     let typed = api::default_vmi(&Vmi::deserialize(raw).unwrap());
-    render(&typed, raw, claims, config)
+    render(&typed, raw, claims, &attachments(), config)
+}
+
+/// Definitions of networks: one with a device, one without.
+fn attachments() -> Attachments {
+    let definition =
+        |name: &str, resource: &str| (("ns".to_owned(), name.to_owned()), resource.to_owned());
+    Attachments::from([definition("vf", "intel.com/vf"), definition("plain", "")])
 }
 
 fn pod(spec: &Value) -> Value {
@@ -275,8 +282,81 @@ fn devices_are_asked_for_where_they_are_needed() {
             "v.example/usb=2"
         ]
     );
-    let sriov = json!({"domain": {"devices": {"interfaces": [{"name": "b", "sriov": {}}]}}});
-    assert!(devices(&sriov, true).is_empty());
+    let sriov = json!({
+        "domain": {"devices": {"interfaces": [{"name": "b", "sriov": {}}, {"name": "c", "sriov": {}}, {"name": "d", "sriov": {}}]}},
+        "networks": [
+            {"name": "b", "multus": {"networkName": "vf"}},
+            {"name": "c", "multus": {"networkName": "ns/vf"}},
+            {"name": "d", "multus": {"networkName": "plain"}},
+        ],
+    });
+    assert_eq!(devices(&sriov, true), ["intel.com/vf=2"]);
+}
+
+#[test]
+fn devices_must_be_permitted_where_there_is_a_list() {
+    let raw = vmi(&json!({"domain": {"devices": {
+        "hostDevices": [
+            {"name": "a", "deviceName": "v.example/usb"},
+            {"name": "b", "deviceName": "v.example/pci"},
+            {"name": "c", "deviceName": "v.example/other"},
+            {"name": "d", "deviceName": "v.example/other"},
+            {"name": "e", "claimName": "claim", "requestName": "r"},
+        ],
+        "gpus": [{"name": "z", "deviceName": "v.example/gpu"}],
+    }}}));
+    let typed = Vmi::deserialize(&raw).unwrap();
+    let refusal = |permitted: Value| {
+        let mut config = config(&[], true);
+        config.cluster.permitted_host_devices = serde_json::from_value(permitted).unwrap();
+        unpermitted(&typed, &config)
+    };
+    assert_eq!(refusal(Value::Null), None);
+    let usb = json!([{"resourceName": "v.example/usb", "externalResourceProvider": true}]);
+    let pci = json!([{"resourceName": "v.example/pci"}]);
+    let refused = refusal(json!({"usb": usb, "pciHostDevices": pci})).unwrap();
+    assert_eq!(
+        refused.split(": ").next().unwrap(),
+        "GPU v.example/gpu is not permitted in permittedHostDevices configuration, \
+         HostDevice v.example/other is not permitted in permittedHostDevices configuration"
+    );
+    assert!(refused.contains("spec.configuration.permittedHostDevices"));
+    let gpus = json!([{"resourceName": "v.example/gpu"}, {"resourceName": "v.example/other"}]);
+    let all = json!({"usb": usb, "pciHostDevices": pci, "mediatedDevices": gpus});
+    assert_eq!(refusal(all), None);
+    assert!(refusal(json!({})).unwrap().contains("v.example/usb"));
+}
+
+#[test]
+fn networks_need_their_definitions() {
+    let networks = |names: &[&str]| {
+        let networks: Value = names
+            .iter()
+            .map(|name| json!({"name": "n", "multus": {"networkName": name}}))
+            .collect();
+        let raw = vmi(&json!({"domain": {"devices": {}}, "networks": networks}));
+        Vmi::deserialize(&raw).unwrap()
+    };
+    let missing = |names: &[&str]| missing_network(&networks(names), &attachments());
+    assert_eq!(missing(&["vf", "ns/plain"]), None);
+    let told = missing(&["vf", "other/vf"]).unwrap();
+    assert!(
+        told.starts_with("failed to locate network attachment definition other/vf of network n: "),
+        "{told}"
+    );
+    let known = definitions(&networks(&[
+        "vf",
+        "ns/vf",
+        "../x",
+        "a/b/../c",
+        "",
+        "other/net.1",
+    ]));
+    let known: Vec<_> = known
+        .iter()
+        .map(|(ns, name)| format!("{ns}/{name}"))
+        .collect();
+    assert_eq!(known, ["ns/vf", "other/net.1"]);
 }
 
 #[test]

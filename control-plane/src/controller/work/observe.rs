@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use api::Vmi;
+use api::status::Phase;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,8 +18,11 @@ use crate::controller::cache::uid;
 use crate::controller::change::{has_finalizer, is_deleted, text};
 use crate::controller::instance::{self, Past};
 use crate::controller::key::{Key, Kind};
-use crate::controller::pod::Claims;
+use crate::controller::pod::{self, Attachments, Claims};
 use crate::controller::{evacuation, machine, migration, node, replica_set, watch};
+
+/// Annotation of a network's definition with the resource that its pods need (Multus).
+const NETWORK_RESOURCE: &str = "k8s.v1.cni.cncf.io/resourceName";
 
 /// How long it is remembered whether the cluster makes data volumes.
 const IMPORTER: Duration = Duration::from_secs(60);
@@ -51,6 +55,7 @@ impl Work {
         };
         let pods = self.cache.owned(Kind::Pod, uid(&raw));
         let claims = self.claims(key, instance::claim_names(&vmi));
+        let attachments = self.attachments(&vmi, &pods).await?;
         let past = self.past(key, now, instance::has_live(&pods));
         let on = Key::new(Kind::Node, "", vmi.status.node_name.clone());
         let node = self.cache.get(&on);
@@ -60,6 +65,7 @@ impl Work {
             vmi: &vmi,
             pods: &pods,
             claims: &claims,
+            attachments: &attachments,
             node_is_dead: is_placed && node::is_dead(node.as_deref(), now),
             past: &past,
         };
@@ -121,6 +127,23 @@ impl Work {
             Some((name, claim))
         });
         found.collect()
+    }
+
+    /// Reads the definitions of an instance's networks, which matter while its pod is to be made.
+    async fn attachments(&self, vmi: &Vmi, pods: &[Arc<Value>]) -> Result<Attachments, ApiError> {
+        let mut found = Attachments::new();
+        if !pods.is_empty() || !matches!(vmi.status.phase, Phase::Unset | Phase::Pending) {
+            return Ok(found);
+        }
+        for (namespace, name) in pod::definitions(vmi) {
+            let key = Key::new(Kind::NetworkAttachment, &namespace, &name);
+            if let Some(definition) = self.server.get(&key).await? {
+                let annotations = definition.pointer("/metadata/annotations");
+                let resource = annotations.and_then(|all| all.get(NETWORK_RESOURCE)?.as_str());
+                found.insert((namespace, name), resource.unwrap_or_default().to_owned());
+            }
+        }
+        Ok(found)
     }
 
     /// Returns what is remembered of an instance, and remembers since when it has no live pod.

@@ -205,3 +205,51 @@ async fn an_instance_whose_machine_is_gone_is_deleted_once_the_api_server_says_s
     scene.look_at(&key).await.unwrap();
     assert!(scene.fake.get(&key.path(None)).is_none());
 }
+
+#[tokio::test]
+async fn a_pod_asks_for_the_devices_of_its_networks_once_they_are_defined() {
+    let scene = Scene::new();
+    let key = scene.put(
+        Kind::Instance,
+        json!({
+            "metadata": {"name": "vm", "uid": "vmi-uid"},
+            "spec": {
+                "domain": {"devices": {"interfaces": [{"name": "n", "sriov": {}}]}, "memory": {"guest": "64Mi"}},
+                "networks": [{"name": "n", "multus": {"networkName": "vf"}}],
+            },
+        }),
+    );
+    scene.look_at(&key).await.unwrap();
+    let instance = scene.fake.get(&key.path(None)).unwrap();
+    let told = instance["status"]["conditions"].to_string();
+    assert!(told.contains("definition ns/vf of network n"), "{told}");
+    assert!(scene.work.cache.owned(Kind::Pod, "vmi-uid").is_empty());
+    let resource = json!({"k8s.v1.cni.cncf.io/resourceName": "intel.com/vf"});
+    let definition =
+        json!({"metadata": {"name": "vf", "namespace": "ns", "annotations": resource}});
+    let path = Key::new(Kind::NetworkAttachment, "ns", "vf").path(None);
+    scene.fake.put(&path, definition);
+    scene.look_at(&key).await.unwrap();
+    let pod = scene.work.cache.owned(Kind::Pod, "vmi-uid");
+    let pod = Key::of(Kind::Pod, pod.first().unwrap()).unwrap();
+    let pod = scene.fake.get(&pod.path(None)).unwrap();
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["requests"]["intel.com/vf"], "1");
+}
+
+#[test]
+fn who_wants_devices_is_looked_at_when_the_permitted_ones_change() {
+    let scene = Cache::default();
+    let instance = |name: &str, devices: &Value, node: &str| {
+        let metadata = json!({"name": name, "namespace": "ns", "uid": name});
+        let spec = json!({"domain": {"devices": devices}});
+        json!({"metadata": metadata, "spec": spec, "status": {"nodeName": node}})
+    };
+    let gpus = json!({"gpus": [{"name": "g", "deviceName": "v/gpu"}]});
+    for (name, devices, node) in [("a", &gpus, ""), ("b", &gpus, "n1"), ("c", &json!({}), "")] {
+        scene.put(Kind::Instance, instance(name, devices, node));
+    }
+    let kubevirt = json!({"metadata": {"name": "kubevirt", "namespace": "kubevirt"}});
+    let concerned = crate::controller::watch::concerned(Kind::KubeVirt, &kubevirt, &scene);
+    assert_eq!(concerned, [Key::new(Kind::Instance, "ns", "a")]);
+}
