@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-/// Longest part before the slash (a DNS subdomain).
-const PREFIX_LEN_MAX: usize = 253;
+/// Start of the name under which a quota counts a resource, which must fit the same rules.
+const QUOTA_PREFIX: &str = "requests.";
+/// Longest part before the slash (a DNS subdomain, with the quota's start).
+const PREFIX_LEN_MAX: usize = 253 - QUOTA_PREFIX.len();
 /// Longest part after the slash (a qualified name).
 const NAME_LEN_MAX: usize = 63;
 
@@ -17,7 +19,8 @@ pub struct ResourceName(String);
 /// Why a text is no name of an extended resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name:?} is no resource name: expected a domain, a slash and a name, such as kubevirt.io/wifi-dongle"
+    "{name:?} is no resource name: expected a domain other than kubernetes.io, a slash and a name, such as \
+     kubevirt.io/wifi-dongle"
 )]
 pub struct ResourceNameError {
     /// The text.
@@ -25,7 +28,8 @@ pub struct ResourceNameError {
 }
 
 impl ResourceName {
-    /// Takes a name as the kubelet takes it: a DNS subdomain, a slash, a qualified name; no `kubernetes.io` domain.
+    /// Takes a name as the kubelet takes it (`IsExtendedResourceName`): a DNS subdomain, a slash, a qualified name; no domain
+    /// that ends in `kubernetes.io` or begins as quotas do.
     ///
     /// # Errors
     ///
@@ -35,8 +39,8 @@ impl ResourceName {
             name: name.chars().take(PREFIX_LEN_MAX).collect(),
         };
         let (prefix, rest) = name.split_once('/').ok_or_else(wrong)?;
-        let is_native = prefix == "kubernetes.io" || prefix.ends_with(".kubernetes.io");
-        if is_native || !is_subdomain(prefix) || !is_qualified(rest) {
+        let is_reserved = prefix.ends_with("kubernetes.io") || prefix.starts_with(QUOTA_PREFIX);
+        if is_reserved || !is_subdomain(prefix) || !is_qualified(rest) {
             return Err(wrong());
         }
         Ok(Self(name.to_owned()))
@@ -120,13 +124,19 @@ mod tests {
             "A.io/x",
             "kubernetes.io/x",
             "x.kubernetes.io/y",
+            "xkubernetes.io/y",
+            "requests.io/x",
             "a b/c",
             "a/-b",
         ] {
             let error = ResourceName::new(name).unwrap_err().to_string();
             assert!(error.contains(&format!("{name:?}")), "{error}");
         }
-        assert!(ResourceName::new(&format!("a.io/{}", "x".repeat(64))).is_err());
+        let long = |prefix: usize, name: usize| {
+            ResourceName::new(&format!("{}/{}", "p".repeat(prefix), "n".repeat(name)))
+        };
+        assert!(long(244, 63).is_ok());
+        assert!(long(245, 63).is_err() && long(244, 64).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is plugged in (`/sys/bus/usb/devices`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::place::{Place, controller, controller_label, hub_label, port_text};
@@ -24,6 +24,7 @@ pub(super) struct Device {
     /// Its name for the kernel: `1-1.4`.
     pub(super) name: String,
     pub(super) make: Make,
+    /// Its serial number, read only where somebody asks for one: the kernel has the reader wait while it resets the device.
     pub(super) serial: Option<String>,
     pub(super) bus: u16,
     /// Its number on the bus, another one after every plug.
@@ -74,11 +75,14 @@ pub(super) fn devices(host: &Host, selectors: &[UsbSelector]) -> Vec<Device> {
     devices
 }
 
-fn makes(selectors: &[UsbSelector]) -> HashSet<Make> {
-    let matches = selectors.iter().flat_map(|selector| &selector.matches);
-    matches
-        .flat_map(|asked| [(asked.vendor, asked.product), (asked.product, asked.vendor)])
-        .collect()
+/// What is spoken of, and whether a serial number matters.
+fn makes(selectors: &[UsbSelector]) -> HashMap<Make, bool> {
+    let mut makes = HashMap::new();
+    for asked in selectors.iter().flat_map(|selector| &selector.matches) {
+        *makes.entry((asked.vendor, asked.product)).or_default() |= asked.serial.is_some();
+        makes.entry((asked.product, asked.vendor)).or_default();
+    }
+    makes
 }
 
 /// The root hubs by the numbers of their buses.
@@ -121,7 +125,7 @@ fn name(folder: &Path) -> Option<&str> {
 fn device(
     host: &Host,
     folder: &Path,
-    makes: &HashSet<Make>,
+    makes: &HashMap<Make, bool>,
     hubs: &HashMap<u16, RootHub>,
 ) -> Option<Device> {
     // A root hub is `usb1` and an interface `1-1.4:1.0`: neither has such a name.
@@ -132,15 +136,15 @@ fn device(
         sysfs::hex(folder, "idVendor")?,
         sysfs::hex(folder, "idProduct")?,
     );
-    if !makes.contains(&make) {
-        return None;
-    }
+    let is_serial_asked = *makes.get(&make)?;
     let hub = hubs.get(&bus);
     let devnum = sysfs::attribute(folder, "devnum").and_then(|text| number(&text));
     let mut device = Device {
         name: name.to_owned(),
         make,
-        serial: sysfs::attribute(folder, "serial").filter(|serial| !serial.is_empty()),
+        serial: has_serial
+            .then(|| sysfs::attribute(folder, "serial"))
+            .flatten(),
         bus,
         number: devnum.unwrap_or(0),
         place: place(bus, hub, ports),

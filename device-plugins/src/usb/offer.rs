@@ -174,11 +174,12 @@ impl View<'_> {
 
 /// Tells that devices of the right make are there, but not with the serial number, bus or port.
 fn elsewhere(asked: &UsbMatch, same: &[&Device]) -> String {
-    let with_serial = |device: &&Device| match &device.serial {
+    let name = |device: &&Device| match &device.serial {
         Some(serial) => format!("{} (serial {serial:?})", device.name),
-        None => format!("{} (no serial)", device.name),
+        None if asked.serial.is_some() => format!("{} (no serial)", device.name),
+        None => device.name.clone(),
     };
-    let named: Vec<String> = same.iter().take(NAMED_MAX).map(with_serial).collect();
+    let named: Vec<String> = same.iter().take(NAMED_MAX).map(name).collect();
     let make = UsbMatch {
         vendor: asked.vendor,
         product: asked.product,
