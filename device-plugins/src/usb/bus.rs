@@ -142,7 +142,7 @@ fn device(
     let mut device = Device {
         name: name.to_owned(),
         make,
-        serial: has_serial
+        serial: is_serial_asked
             .then(|| sysfs::attribute(folder, "serial"))
             .flatten(),
         bus,
