@@ -30,6 +30,7 @@ pub mod usb_list;
 pub mod wanted;
 
 mod sysfs;
+mod vfio;
 
 #[cfg(test)]
 pub(crate) mod tree;

@@ -17,10 +17,15 @@ pub(crate) fn attribute(folder: &Path, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
-/// Reads a hexadecimal attribute, with or without `0x`.
+/// Reads a hexadecimal attribute of 16 bits, with or without `0x`.
 pub(crate) fn hex(folder: &Path, name: &str) -> Option<u16> {
+    u16::try_from(hex_u32(folder, name)?).ok()
+}
+
+/// Reads a hexadecimal attribute, with or without `0x`.
+pub(crate) fn hex_u32(folder: &Path, name: &str) -> Option<u32> {
     let text = attribute(folder, name)?;
-    u16::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
+    u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
 }
 
 /// The NUMA node of a device; none where the host has none or says -1.

@@ -94,10 +94,7 @@ mod tests {
             "# a card\n\nf sys/a/name GRID T4\\n\n f sys/a/vendor 0x10DE\nl sys/b/driver -> ../a\nd dev/x\n",
         );
         let sys = host(&dir).sys_dir;
-        assert_eq!(
-            sysfs::attribute(&sys.join("a"), "name").unwrap(),
-            "GRID T4"
-        );
+        assert_eq!(sysfs::attribute(&sys.join("a"), "name").unwrap(), "GRID T4");
         assert_eq!(sysfs::hex(&sys.join("b/driver"), "vendor"), Some(0x10de));
         assert_eq!(sysfs::link_name(&sys.join("b"), "driver").unwrap(), "a");
         assert!(host(&dir).dev_dir.join("x").is_dir());
