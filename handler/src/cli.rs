@@ -1,5 +1,7 @@
 //! The command line of `virt-handler`.
 
+mod devices;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::devices::{Command, DeviceArgs};
 use crate::config::{HostPaths, Patience};
 use crate::error_chain::chain;
 use crate::heartbeat;
@@ -114,15 +117,6 @@ pub struct Cli {
     )]
     pub install_namespace: String,
 
-    /// Devices of a kind that the kubelet is offered
-    #[arg(
-        long,
-        default_value_t = 1000,
-        value_name = "N",
-        help_heading = "Machines"
-    )]
-    pub max_devices: usize,
-
     /// After this long without an answer a launcher is given up
     #[arg(long, default_value = "30s", value_parser = duration::parse, value_name = "DURATION", help_heading = "Machines")]
     pub watchdog_timeout: Duration,
@@ -199,6 +193,7 @@ pub struct Cli {
     /// Folder of the handler's own records
     #[arg(
         long,
+        global = true,
         default_value = "/var/run/kubevirt-private",
         value_name = "DIR",
         help_heading = "Folders"
@@ -232,6 +227,10 @@ pub struct Cli {
     )]
     pub sys_dir: PathBuf,
 
+    /// Devices
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+
     /// How much is logged, from 0 to 9; above 2 is debug, above 5 is trace
     #[arg(short, default_value_t = 2, value_name = "LEVEL", help_heading = "Log")]
     pub verbosity: u8,
@@ -243,6 +242,10 @@ pub struct Cli {
     /// Arguments of upstream's that mean nothing here
     #[command(flatten)]
     pub ignored: IgnoredArgs,
+
+    /// What to do other than to look after the node
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
 /// Arguments that upstream's binary takes and that mean nothing here.
@@ -287,7 +290,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    match cli.options().and_then(|options| start(&cli, options)) {
+    let done = match &cli.command {
+        Some(command) => command.run(&cli.kubevirt_private_dir),
+        None => cli.options().and_then(|options| start(&cli, options)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _unprintable = writeln!(std::io::stderr(), "error: {error}");
@@ -365,6 +372,7 @@ impl Cli {
             },
             graceful_shutdown: Duration::from_secs(self.graceful_shutdown_seconds),
             accel: self.accel,
+            devices: self.devices.flags(self.accel),
             facts: self.facts()?,
         })
     }
@@ -395,6 +403,7 @@ impl Cli {
             cgroup_dir: self.cgroup_dir.clone(),
             kubelet_dir: self.kubelet_root.clone(),
             sys_dir: self.sys_dir.clone(),
+            dev_dir: self.devices.dev_dir(&self.proc_dir),
         }
     }
 
@@ -441,7 +450,8 @@ mod tests {
 
     use clap::{CommandFactory, Parser};
 
-    use super::{Cli, check_node};
+    use super::{Accel, Cli, Command, check_node};
+    use crate::devices::{DeviceFlags, Format};
 
     fn parse(arguments: &str) -> Cli {
         Cli::try_parse_from(std::iter::once("virt-handler").chain(arguments.split_whitespace()))
@@ -467,6 +477,41 @@ mod tests {
         assert_eq!(options.node, "node1");
         assert_eq!(options.patience.watchdog, Duration::from_secs(30));
         assert_eq!(options.patience.launcher_start, Duration::from_secs(180));
+    }
+
+    #[test]
+    fn devices_are_asked_for_by_flags() {
+        let cli = parse(
+            "--max-devices 5 --usb-list kubevirt.io/x;0bda;0811 --bind-vfio --accel kvm --dev-dir /d",
+        );
+        let flags = cli.devices.flags(cli.accel);
+        assert_eq!((flags.max_devices, flags.bind_vfio), (5, true));
+        assert_eq!(flags.usb_list, "kubevirt.io/x;0bda;0811");
+        assert_eq!(flags.accel, Accel::Kvm);
+        assert_eq!(cli.paths().dev_dir.as_os_str(), "/d");
+        assert_eq!(parse("").devices.flags(Accel::Auto), DeviceFlags::default());
+        let without_host = parse("--proc-dir /nonexistent").paths();
+        assert_eq!(without_host.dev_dir.as_os_str(), "/dev");
+        for odd in ["-1", "65537", "many"] {
+            let arguments = ["virt-handler", "--max-devices", odd];
+            assert!(Cli::try_parse_from(arguments).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn devices_are_shown_by_a_command_of_its_own() {
+        for arguments in [
+            "devices -o wide --kubevirt-private-dir /p",
+            "--kubevirt-private-dir /p devices --output wide",
+        ] {
+            let cli = parse(arguments);
+            assert_eq!(cli.kubevirt_private_dir.as_os_str(), "/p");
+            let Some(Command::Devices { output }) = cli.command else {
+                panic!("{arguments}");
+            };
+            assert_eq!(output, Format::Wide);
+        }
+        assert!(parse("-v 2").command.is_none());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct HostPaths {
     pub kubelet_dir: PathBuf,
     /// `sysfs` of the host.
     pub sys_dir: PathBuf,
+    /// What is `/dev` for the host.
+    pub dev_dir: PathBuf,
 }
 
 impl Default for HostPaths {
@@ -34,6 +36,7 @@ impl Default for HostPaths {
             cgroup_dir: "/sys/fs/cgroup".into(),
             kubelet_dir: "/var/lib/kubelet".into(),
             sys_dir: "/sys".into(),
+            dev_dir: "/dev".into(),
         }
     }
 }

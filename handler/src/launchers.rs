@@ -37,6 +37,7 @@ use self::adopt::adopt;
 pub use self::call::CommandError;
 pub use self::launcher::Launcher;
 use self::node::Node;
+pub(crate) use self::records::pods_on_record;
 use self::records::{Ghost, Records};
 use crate::config::{HostPaths, Patience};
 use crate::key::VmiKey;

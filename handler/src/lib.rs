@@ -9,7 +9,7 @@
 //! [`cluster`] watches this node's instances into the [`store`] and writes patches and events; [`launchers`] finds the
 //! launchers, commands them and hears from them. For each instance that changed, the [`controller`] looks, lets [`plan`]
 //! decide, acts, and publishes what [`status`] says. [`server`] and [`metrics`] answer others, [`heartbeat`] and
-//! [`node_labels`] speak for the node, [`cleanup`] removes what is left of instances that are gone. [`run`] assembles it.
+//! [`node_labels`] speak for the node, [`devices`] offers its devices to the kubelet, [`cleanup`] removes what is left of instances that are gone. [`run`] assembles it.
 
 pub mod cgroup;
 pub mod cleanup;
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+pub mod devices;
 mod error_chain;
 pub mod heartbeat;
 pub mod key;

@@ -1,9 +1,10 @@
 //! What is measured of machines and of this node agent, for Prometheus and for `vmstats`.
 //!
-//! Names and labels are upstream's. All launchers are asked at once and have a short time for their answer, so one that
+//! Names and labels are upstream's, as far as it has them. All launchers are asked at once and have a short time for their answer, so one that
 //! is silent costs the others nothing.
 
 mod consoles;
+mod devices;
 mod families;
 mod instances;
 mod machine;
@@ -18,11 +19,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use device_plugins::report::Report;
 use futures::future::join_all;
 use http::{StatusCode, header};
 use proto::stats::DomainStats;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use self::phases::PhaseTimes;
@@ -48,6 +50,8 @@ pub struct MetricsSetup {
     pub instances: VmiStore,
     /// Who sits at a console.
     pub consoles: Consoles,
+    /// What device plugins offer.
+    pub devices: watch::Receiver<Arc<Report>>,
     /// Requests that are served at once.
     pub requests_max: usize,
 }
@@ -144,6 +148,8 @@ impl Gauges {
         let instances = setup.instances.all();
         instances::add(&mut samples, setup, &instances);
         consoles::add(&mut samples, setup);
+        let report = Arc::clone(&setup.devices.borrow());
+        devices::add(&mut samples, &report);
         self.phases.note(&instances);
         samples.histograms(self.phases.histograms());
         samples

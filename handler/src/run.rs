@@ -5,6 +5,7 @@ mod servers;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -24,6 +25,7 @@ use crate::cluster::{
 };
 use crate::config::{HostPaths, Patience};
 use crate::controller::{self, Parts, Queue};
+use crate::devices::{self, DeviceFlags, DeviceSetup};
 use crate::error_chain::chain;
 use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
@@ -75,6 +77,8 @@ pub struct Options {
     pub graceful_shutdown: Duration,
     /// What runs the processors of machines.
     pub accel: Accel,
+    /// Which devices the kubelet is offered.
+    pub devices: DeviceFlags,
     /// What the machine monitor says about this node.
     pub facts: Option<NodeFacts>,
 }
@@ -144,6 +148,7 @@ pub async fn run_with(
     ));
     tasks.spawn(watch_kubevirt(client.clone(), tell_configuration));
     let recorder = Recorder::start(client.clone(), options.node.clone());
+    let (tell_devices, devices) = watch::channel(Arc::default());
     let serving = tokio::spawn(servers::serve(
         servers,
         options.clone(),
@@ -151,6 +156,7 @@ pub async fn run_with(
         launchers.clone(),
         store.clone(),
         recorder.clone(),
+        devices,
         stop.clone(),
     ));
     info!(
@@ -162,6 +168,15 @@ pub async fn run_with(
     if timeout(CONFIGURATION, known).await.is_err() {
         warn!("the KubeVirt object is not to be had; going on with defaults");
     }
+    let setup = DeviceSetup {
+        node: options.node.clone(),
+        client: client.clone(),
+        paths: options.paths.clone(),
+        flags: options.devices.clone(),
+        facts: options.facts.clone(),
+    };
+    let plugins = devices::run(setup, configuration.clone(), tell_devices, stop.clone());
+    let plugins = tokio::spawn(plugins);
     let heart = Heart::new(
         client.clone(),
         options.node.clone(),
@@ -189,7 +204,7 @@ pub async fn run_with(
     };
     controller::run(parts, seen, stop).await;
     tasks.shutdown().await;
-    let farewell = async { tokio::join!(heart, serving) };
+    let farewell = async { tokio::join!(heart, serving, plugins) };
     if timeout(options.graceful_shutdown, farewell).await.is_err() {
         warn!("connections or last words are left unfinished");
     }
@@ -261,7 +276,7 @@ fn emulation(options: &Options) -> Emulation {
 }
 
 /// Returns why machines of the node are emulated, with the speed that was measured.
-fn measured(facts: &NodeFacts) -> Option<String> {
+pub(crate) fn measured(facts: &NodeFacts) -> Option<String> {
     let reason = Some(facts.backend_reason.as_str()).filter(|reason| !reason.is_empty())?;
     Some(match facts.kvm_mips {
         Some(mips) if !reason.contains(&mips.to_string()) => {

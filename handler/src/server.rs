@@ -14,10 +14,13 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use api::components::common_name::HANDLER_CLIENT;
 use axum::Router;
+use device_plugins::report::Report;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +79,8 @@ pub struct ServerSetup {
     pub recorder: Recorder,
     /// Certificates.
     pub tls: TlsKeeper,
+    /// What device plugins offer.
+    pub devices: watch::Receiver<Arc<Report>>,
     /// Requests for metrics that are served at once.
     pub metric_requests_max: usize,
 }
@@ -122,6 +127,7 @@ impl Servers {
             launchers: setup.launchers.clone(),
             instances: setup.instances.clone(),
             consoles: setup.consoles.clone(),
+            devices: setup.devices.clone(),
             requests_max: setup.metric_requests_max,
         };
         let (metrics, stats) = metrics::routers(metrics);

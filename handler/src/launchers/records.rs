@@ -1,6 +1,7 @@
 //! What must outlive the handler: which launchers there are (ghost records, in upstream's format), and how a domain
 //! ended whose end was already acknowledged.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,17 @@ impl Records {
         }
         Ok(ghosts)
     }
+}
+
+/// Returns the instances whose launchers are on record below a handler's own folder, by the uids of their pods. What
+/// cannot be read is left out.
+pub(crate) fn pods_on_record(private_dir: &Path) -> BTreeMap<String, VmiKey> {
+    let entries = fs::read_dir(private_dir.join(GHOST_RECORDS_DIR_NAME));
+    let found = entries.into_iter().flatten().flatten();
+    found
+        .filter_map(|entry| read_ghost(&entry.path()).ok())
+        .map(|ghost| (ghost.pod_uid, ghost.key))
+        .collect()
 }
 
 fn read_ghost(path: &Path) -> io::Result<Ghost> {

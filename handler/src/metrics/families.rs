@@ -1,4 +1,5 @@
-//! Names and meanings of what is measured. Names are upstream's (`docs/observability/metrics.md`).
+//! Names and meanings of what is measured. Names are upstream's (`docs/observability/metrics.md`), but for those that
+//! begin with `ferrovirt`.
 
 use super::samples::Family;
 use super::samples::Kind::{Counter, Gauge};
@@ -107,4 +108,12 @@ families! {
         "Size of a file system in the guest";
     FILESYSTEM_USED = Gauge "kubevirt_vmi_filesystem_used_bytes",
         "Bytes in use of a file system in the guest";
+    DEVICES = Gauge "ferrovirt_device_plugin_devices",
+        "Devices of a resource: healthy and unhealthy as the kubelet is told, and those left out";
+    DEVICES_ALLOCATED = Gauge "ferrovirt_device_plugin_allocated_devices",
+        "Devices of a resource that containers have";
+    DEVICES_REGISTERED = Gauge "ferrovirt_device_plugin_registered",
+        "Whether the kubelet knows the plugin of a resource";
+    DEVICE_PROBLEMS = Gauge "ferrovirt_device_plugin_problems",
+        "Parts of the KubeVirt object and of flags that ask for devices and make no sense";
 }

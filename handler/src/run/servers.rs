@@ -1,5 +1,8 @@
 //! The servers of this process: their ports, their certificates, whom they believe.
 
+use std::sync::Arc;
+
+use device_plugins::report::Report;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +44,7 @@ pub(super) async fn serve(
     launchers: Launchers,
     instances: VmiStore,
     recorder: Recorder,
+    devices: watch::Receiver<Arc<Report>>,
     stop: CancellationToken,
 ) {
     let files = TlsFiles {
@@ -64,6 +68,7 @@ pub(super) async fn serve(
         consoles: Consoles::default(),
         recorder,
         tls: TlsKeeper::start(files, authority, TlsKeeper::LOOK, stop.clone()).await,
+        devices,
         metric_requests_max: options.metric_requests_max,
     };
     servers.serve(setup, stop).await;

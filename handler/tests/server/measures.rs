@@ -1,8 +1,10 @@
 //! Metrics, health and counters.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use device_plugins::report::Report;
 use serde_json::json;
 
 use crate::client::{MONITORING_CLIENT, ask, connect};
@@ -238,4 +240,47 @@ async fn health_is_told_without_asking_launchers() {
     assert_eq!(answer.code, 200);
     assert_eq!(answer.json()["apiserver"]["connectivity"], "ok");
     site.scrape("/etc/passwd").await.refusal(404, "NotFound");
+}
+
+#[tokio::test]
+async fn devices_are_counted_by_resource_and_state() {
+    let site = Site::new().await;
+    let report = json!({
+        "problems": ["--usb-list item 2: wrong"],
+        "resources": [{
+            "resource": "devices.kubevirt.io/kvm",
+            "registration": {"state": "registered"},
+            "units": [{
+                "id": "kvm", "copies": 1000, "nodes": [], "addresses": [], "numa_node": null,
+                "health": {"state": "healthy"},
+                "holders": [{"pod_uid": "p", "container": "compute"}],
+            }],
+            "left_out": [],
+        }, {
+            "resource": "kubevirt.io/dongle",
+            "registration": {"state": "failed", "reason": "no"},
+            "units": [{
+                "id": "usb-1-1", "copies": 1, "nodes": [], "addresses": [], "numa_node": null,
+                "health": {"state": "unhealthy", "reason": "unplugged"}, "holders": [],
+            }],
+            "left_out": [{"device": "1-2", "reason": "held"}],
+        }],
+    });
+    let report: Report = serde_json::from_value(report).unwrap();
+    site.devices.send_replace(Arc::new(report));
+    let samples = parse(site.scrape("/metrics").await.text());
+    let kvm = r#"resource="devices.kubevirt.io/kvm""#;
+    let dongle = r#"resource="kubevirt.io/dongle""#;
+    for (sample, expected) in [
+        (format!(r#"devices{{{kvm},state="healthy"}}"#), 1000.0),
+        (format!(r#"devices{{{dongle},state="unhealthy"}}"#), 1.0),
+        (format!(r#"devices{{{dongle},state="left_out"}}"#), 1.0),
+        (format!("allocated_devices{{{kvm}}}"), 1.0),
+        (format!("registered{{{kvm}}}"), 1.0),
+        (format!("registered{{{dongle}}}"), 0.0),
+        ("problems".to_owned(), 1.0),
+    ] {
+        let name = format!("ferrovirt_device_plugin_{sample}");
+        assert_eq!(samples.get(&name), Some(&expected), "{name}");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device_plugins::report::Report;
 use handler::cluster::{Event, Recorder};
 use handler::config::{HostPaths, Patience};
 use handler::key::VmiKey;
@@ -36,6 +37,7 @@ pub(crate) struct Site {
     pub(crate) consoles: Consoles,
     pub(crate) launchers: Launchers,
     pub(crate) trust: watch::Sender<Option<Arc<str>>>,
+    pub(crate) devices: watch::Sender<Arc<Report>>,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) stop: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
@@ -78,6 +80,7 @@ impl Site {
         let (store, consoles) = (VmiStore::default(), Consoles::new(pulse));
         store.end_list();
         let (recorder, events) = Recorder::waiting();
+        let (devices, told_devices) = watch::channel(Arc::default());
         let setup = ServerSetup {
             node: "node1".to_owned(),
             launchers: launchers.clone(),
@@ -85,6 +88,7 @@ impl Site {
             consoles: consoles.clone(),
             recorder,
             tls: TlsKeeper::start(files, Trusted::Told(told), LOOK, stop.clone()).await,
+            devices: told_devices,
             metric_requests_max,
         };
         Self {
@@ -96,6 +100,7 @@ impl Site {
             consoles,
             launchers,
             trust,
+            devices,
             events,
             serving: tokio::spawn(servers.serve(setup, stop.clone())),
             stop,
