@@ -85,6 +85,22 @@ pub struct UpArgs {
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
 
+    /// USB devices that machines may have, beside those of the KubeVirt object: resource;vendor;product, several with
+    /// commas between, such as `kubevirt.io/wifi-dongle;0bda;0811`
+    #[arg(
+        long,
+        env = "USB_LIST",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LIST"
+    )]
+    pub usb_list: String,
+
+    /// Bind PCI functions that the KubeVirt object permits to vfio-pci; without this only those that are bound already
+    /// are offered
+    #[arg(long)]
+    pub bind_vfio: bool,
+
     /// What is logged to standard error: warn, info, debug, or levels of modules such as `info,handler=debug`
     #[arg(long, env = "RUST_LOG", default_value = "warn", value_name = "FILTER")]
     pub log: String,

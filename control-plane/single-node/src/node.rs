@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::pods::devices::Counts;
+use crate::pods::devices::{Counts, is_device};
 
 /// Time between signs of life: the lease of the kubelet's.
 const BEAT: Duration = Duration::from_secs(10);
@@ -18,8 +18,6 @@ const BEAT: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: u32 = 40;
 /// Pods that the node takes.
 const PODS_MAX: u32 = 1000;
-/// Devices of each kind of KubeVirt's that every node has: they can be shared by all machines.
-const DEVICES_MAX: u32 = 1000;
 
 /// What the machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +38,6 @@ pub struct Machine {
     pub machine_id: String,
     /// Boot that this is.
     pub boot_id: String,
-    /// Devices that there are: `kvm`, `tun`, `vhost-net`.
-    pub devices: Vec<&'static str>,
 }
 
 impl Machine {
@@ -69,14 +65,6 @@ impl Machine {
             )
         });
         let storage = rustix::fs::statvfs(state).map_or(0, |it| it.f_blocks * it.f_frsize / 1024);
-        let devices = [
-            ("kvm", "/dev/kvm"),
-            ("tun", "/dev/net/tun"),
-            ("vhost-net", "/dev/vhost-net"),
-        ];
-        let there = devices
-            .iter()
-            .filter(|(_, path)| std::path::Path::new(path).exists());
         Self {
             name: name.to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -86,7 +74,6 @@ impl Machine {
             system: release.unwrap_or_else(|| "Linux".to_owned()),
             machine_id: text("/etc/machine-id"),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
-            devices: there.map(|(name, _)| *name).collect(),
         }
     }
 }
@@ -111,7 +98,7 @@ pub fn object(machine: &Machine) -> Value {
 /// Returns the status of the node; `changed` is since when it is ready.
 #[must_use]
 pub fn status(machine: &Machine, address: &str, changed: &str, now: &str) -> Value {
-    let mut amounts = json!({
+    let amounts = json!({
         "cpu": machine.cpus.to_string(),
         "memory": format!("{}Ki", machine.memory_kib),
         "ephemeral-storage": format!("{}Ki", machine.storage_kib),
@@ -119,9 +106,6 @@ pub fn status(machine: &Machine, address: &str, changed: &str, now: &str) -> Val
         "hugepages-2Mi": "0",
         "hugepages-1Gi": "0",
     });
-    for device in &machine.devices {
-        amounts[format!("devices.kubevirt.io/{device}")] = json!(DEVICES_MAX.to_string());
-    }
     let condition = |kind: &str, is: bool, reason: &str, message: &str| {
         json!({
             "type": kind, "status": if is { "True" } else { "False" }, "reason": reason, "message": message,
@@ -164,15 +148,22 @@ pub fn status(machine: &Machine, address: &str, changed: &str, now: &str) -> Val
 /// What the API server says.
 pub async fn register(objects: &Objects, machine: &Machine, address: &str) -> Result<(), Refused> {
     let path = format!("/api/v1/nodes/{}", machine.name);
-    objects.apply(&path, &object(machine)).await?;
+    let before = objects.apply(&path, &object(machine)).await?;
     let now = now();
-    objects
-        .merge(
-            &format!("{path}/status"),
-            &status(machine, address, &now, &now),
-        )
-        .await?;
+    let mut status = status(machine, address, &now, &now);
+    withdraw(&before, &mut status);
+    objects.merge(&format!("{path}/status"), &status).await?;
     Ok(())
+}
+
+/// Lets a merge patch remove what plugins offered in an earlier life: nothing is placed on it until they are back.
+fn withdraw(node: &Value, patch: &mut Value) {
+    for list in ["capacity", "allocatable"] {
+        let known = node["status"][list].as_object().into_iter().flatten();
+        for (name, _) in known.filter(|(name, _)| is_device(name)) {
+            patch["status"][list][name.as_str()] = Value::Null;
+        }
+    }
 }
 
 /// Renews the node's lease until it is told to stop.
@@ -228,4 +219,22 @@ fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::withdraw;
+
+    #[test]
+    fn what_plugins_offered_in_an_earlier_life_is_withdrawn() {
+        let amounts = json!({"cpu": "2", "hugepages-2Mi": "0", "kubevirt.io/dongle": "3"});
+        let node = json!({"status": {"capacity": amounts, "allocatable": amounts}});
+        let mut patch = json!({"status": {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}});
+        withdraw(&node, &mut patch);
+        let withdrawn = json!({"cpu": "4", "kubevirt.io/dongle": Value::Null});
+        assert_eq!(patch["status"]["capacity"], withdrawn);
+        assert_eq!(patch["status"]["allocatable"], withdrawn);
+    }
 }

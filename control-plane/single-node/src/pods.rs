@@ -27,7 +27,7 @@ mod worker;
 
 pub use self::cluster::{Cluster, ClusterError, KubeCluster};
 pub use self::devices::{
-    Allocation, Counts, DeviceError, DeviceSource, HostDevices, PluginDevices, PluginError,
+    Allocation, Counts, DeviceError, DeviceSource, PluginDevices, PluginError,
 };
 pub use self::options::{EventLevel, Options, Timing};
 pub use self::runner::{ContainerHandle, Runner, RunnerError};

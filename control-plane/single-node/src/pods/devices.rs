@@ -1,10 +1,10 @@
 //! Devices that containers ask for as resources, such as `devices.kubevirt.io/kvm`.
 
+mod checkpoint;
 mod plugins;
 mod registry;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use futures::future::BoxFuture;
 
@@ -27,18 +27,10 @@ pub struct Allocation {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Nobody offers the resource.
-    #[error("no device plugin and no device of this host offers {resource}")]
+    #[error("no device plugin offers {resource}: see `virt-handler devices`")]
     Unknown {
         /// The resource.
         resource: String,
-    },
-    /// The device is not there.
-    #[error("{resource}: this host has no {path}")]
-    Absent {
-        /// The resource.
-        resource: String,
-        /// The device.
-        path: String,
     },
     /// Who offers the resource has too few, or failed.
     #[error("{resource}: {reason}")]
@@ -52,7 +44,8 @@ pub enum DeviceError {
 
 /// Gives devices to containers and takes them back.
 pub trait DeviceSource: Send + Sync + 'static {
-    /// Gives a container so many of each resource. Asked again for the same container, the answer is the same.
+    /// Gives a container so many of each resource. Asked again for the same container, the answer is the same, whoever
+    /// offers the resource then.
     fn allocate<'a>(
         &'a self,
         pod_uid: &'a str,
@@ -62,59 +55,6 @@ pub trait DeviceSource: Send + Sync + 'static {
 
     /// Takes back what a pod was given.
     fn release(&self, pod_uid: &str);
-}
-
-/// Devices of the host that any number of machines share, under the names of KubeVirt's device plugins.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HostDevices;
-
-/// Resources and their devices.
-const SHARED: [(&str, &str); 4] = [
-    ("devices.kubevirt.io/kvm", "/dev/kvm"),
-    ("devices.kubevirt.io/tun", "/dev/net/tun"),
-    ("devices.kubevirt.io/vhost-net", "/dev/vhost-net"),
-    ("devices.kubevirt.io/vhost-vsock", "/dev/vhost-vsock"),
-];
-
-impl HostDevices {
-    fn device(resource: &str) -> Result<Device, DeviceError> {
-        let resource = resource.to_owned();
-        let Some((_, path)) = SHARED.iter().find(|(name, _)| *name == resource) else {
-            return Err(DeviceError::Unknown { resource });
-        };
-        if !Path::new(path).exists() {
-            return Err(DeviceError::Absent {
-                resource,
-                path: (*path).to_owned(),
-            });
-        }
-        Ok(Device {
-            source: path.into(),
-            target: (*path).to_owned(),
-            permissions: "rw".to_owned(),
-        })
-    }
-}
-
-impl DeviceSource for HostDevices {
-    fn allocate<'a>(
-        &'a self,
-        _pod_uid: &'a str,
-        _container: &'a str,
-        wanted: &'a BTreeMap<String, u64>,
-    ) -> BoxFuture<'a, Result<Allocation, DeviceError>> {
-        let devices: Result<_, _> = wanted
-            .keys()
-            .map(|resource| Self::device(resource))
-            .collect();
-        let allocated = devices.map(|devices| Allocation {
-            devices,
-            ..Allocation::default()
-        });
-        Box::pin(std::future::ready(allocated))
-    }
-
-    fn release(&self, _pod_uid: &str) {}
 }
 
 /// Resources that are no devices.

@@ -16,6 +16,7 @@ use control_plane::controller;
 use control_plane::virt_api::{self, HandlerAddress, HandlerPlace, Identity, Pem};
 use futures::FutureExt;
 use handler::config::{HostPaths, Patience};
+use handler::devices::DeviceFlags;
 use http::Request;
 use proto::node::NodeFacts;
 use serde_json::Value;
@@ -85,7 +86,8 @@ impl Components {
         register(&objects, machine, console, stop).await?;
         let images = Images::open(&state.images()).context("open the image store")?;
         let cluster = client(server.clone(), User::master("system:node:ferrovirt"));
-        let devices = PluginDevices::new(&options.kubelet_dir()).context("take up devices")?;
+        let devices = PluginDevices::new(&options.kubelet_dir(), PluginDevices::PATIENCE);
+        let devices = devices.context("take up devices")?;
         let runner = Runner::new(
             options,
             Arc::new(KubeCluster::new(cluster.clone())),
@@ -354,6 +356,11 @@ async fn agent(
     facts: Option<NodeFacts>,
 ) -> anyhow::Result<(handler::server::Servers, handler::run::Options)> {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let accel = match args.accel {
+        Accel::Auto => handler::cli::Accel::Auto,
+        Accel::Kvm => handler::cli::Accel::Kvm,
+        Accel::Soft => handler::cli::Accel::Soft,
+    };
     let options = handler::run::Options {
         node: machine.name.clone(),
         pod_ip: Some(loopback),
@@ -370,10 +377,12 @@ async fn agent(
         paths: paths(state),
         patience: Patience::default(),
         graceful_shutdown: AGENT_FAREWELL,
-        accel: match args.accel {
-            Accel::Auto => handler::cli::Accel::Auto,
-            Accel::Kvm => handler::cli::Accel::Kvm,
-            Accel::Soft => handler::cli::Accel::Soft,
+        accel,
+        devices: DeviceFlags {
+            usb_list: args.usb_list.clone(),
+            bind_vfio: args.bind_vfio,
+            accel,
+            ..DeviceFlags::default()
         },
         facts,
     };

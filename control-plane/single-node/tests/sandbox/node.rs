@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use single_node::pods::{HostDevices, Options, Runner, Timing};
+use single_node::pods::{Options, PluginDevices, Runner, Timing};
 use single_node::sandbox::image::{Image, ImageError, ImageRequest, ImageRoot, ImageSource};
 
 use crate::memory::Memory;
@@ -213,13 +213,8 @@ fn runner(folder: &Path, memory: &Arc<Memory>) -> Arc<Runner> {
         programs: folder.join("programs"),
         folders: folder.join("images"),
     };
-    Runner::new(
-        options,
-        Arc::clone(memory) as _,
-        Arc::new(images),
-        Arc::new(HostDevices),
-    )
-    .unwrap()
+    let devices = PluginDevices::new(&options.kubelet_dir(), PluginDevices::PATIENCE).unwrap();
+    Runner::new(options, Arc::clone(memory) as _, Arc::new(images), devices).unwrap()
 }
 
 /// The uid of a test's pod.

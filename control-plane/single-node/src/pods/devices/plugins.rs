@@ -2,7 +2,7 @@
 //!
 //! Plugins register at `device-plugins/kubelet.sock` in the kubelet's folder, and serve on sockets of their own there.
 //! That the folder is emptied when this starts tells them to register again. What was given to whom is in a file, since
-//! containers outlive this program.
+//! containers outlive this program, and so is the plugin's answer: a container that is started again has the same devices.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use proto::deviceplugin::v1beta1::device_plugin_client::DevicePluginClient;
 use proto::deviceplugin::v1beta1::registration_server::{Registration, RegistrationServer};
 use proto::deviceplugin::v1beta1::{
@@ -22,7 +23,7 @@ use proto::deviceplugin::v1beta1::{
     PreferredAllocationRequest, RegisterRequest,
 };
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -30,18 +31,18 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tower::service_fn;
 
-use super::registry::{Counts, Given, Registry, Shortage, choose};
-use super::{Allocation, DeviceError, DeviceSource, HostDevices};
+use super::checkpoint::{self, Given};
+use super::registry::{Counts, Registry, Shortage, choose};
+use super::{Allocation, DeviceError, DeviceSource};
 use crate::sandbox::beneath;
-use crate::sandbox::record;
 use crate::sandbox::spec::{Device, Mount};
 
 /// The version that is spoken.
 const VERSION: &str = "v1beta1";
 /// Name of the socket at which plugins register.
 const SOCKET: &str = "kubelet.sock";
-/// File with what was given to whom, in the kubelet's folder.
-const GIVEN: &str = "device-allocations.json";
+/// Name of the folder of device plugins in the kubelet's.
+const FOLDER: &str = "device-plugins";
 /// Time for a plugin's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Most plugins at the same time; each holds a connection.
@@ -71,10 +72,13 @@ struct Plugin {
     registration: u64,
 }
 
-/// Devices of plugins, and those of the host that no plugin offers.
+/// Devices of plugins.
 pub struct PluginDevices {
-    kubelet_dir: PathBuf,
+    folder: PathBuf,
+    patience: Duration,
     counts: watch::Sender<BTreeMap<String, Counts>>,
+    /// Changes whenever devices may have become free.
+    changes: watch::Sender<()>,
     /// One allocation at a time, from the choice to the note.
     turn: AsyncMutex<()>,
     // Neither is held across an await, nor while the other is.
@@ -83,20 +87,30 @@ pub struct PluginDevices {
 }
 
 impl PluginDevices {
-    /// Takes up what was given before, in the kubelet's folder. Blocks shortly.
+    /// Time for devices that a pod was placed here for: their plugin may be about to register, or the pod that had them to
+    /// end.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Takes up what was given before, in the kubelet's folder. Devices that are not free are waited for as long as
+    /// `patience`. Blocks shortly.
     ///
     /// # Errors
     ///
     /// Fails when the folder cannot be made or its notes cannot be read.
-    pub fn new(kubelet_dir: &Path) -> Result<Arc<Self>, PluginError> {
-        let path = kubelet_dir.to_owned();
-        let given = fs::create_dir_all(kubelet_dir).and_then(|()| record::read(kubelet_dir, GIVEN));
-        let given = given.map_err(|source| PluginError::Folder { path, source })?;
+    pub fn new(kubelet_dir: &Path, patience: Duration) -> Result<Arc<Self>, PluginError> {
+        let folder = kubelet_dir.join(FOLDER);
+        let given = fs::create_dir_all(&folder).and_then(|()| checkpoint::read(&folder));
+        let given = given.map_err(|source| PluginError::Folder {
+            path: folder.clone(),
+            source,
+        })?;
         Ok(Arc::new(Self {
-            kubelet_dir: kubelet_dir.to_owned(),
+            folder,
+            patience,
             counts: watch::Sender::default(),
+            changes: watch::Sender::default(),
             turn: AsyncMutex::default(),
-            registry: Mutex::new(Registry::with(given.unwrap_or_default())),
+            registry: Mutex::new(Registry::with(given)),
             plugins: Mutex::default(),
         }))
     }
@@ -107,19 +121,14 @@ impl PluginDevices {
         self.counts.subscribe()
     }
 
-    fn folder(&self) -> PathBuf {
-        self.kubelet_dir.join("device-plugins")
-    }
-
     /// Lets plugins register until stopped.
     ///
     /// # Errors
     ///
     /// Fails when the socket cannot be made.
     pub async fn serve(self: Arc<Self>, stop: CancellationToken) -> Result<(), PluginError> {
-        let folder = self.folder();
-        let bound = bind(&folder).map_err(|source| PluginError::Folder {
-            path: folder,
+        let bound = bind(&self.folder).map_err(|source| PluginError::Folder {
+            path: self.folder.clone(),
             source,
         });
         let stopped = stop.clone().cancelled_owned();
@@ -148,6 +157,7 @@ impl PluginDevices {
             *told = counts;
             is_news
         });
+        self.changes.send_replace(());
     }
 
     /// Follows what a plugin offers until it is gone or replaced.
@@ -210,34 +220,52 @@ impl PluginDevices {
             resource: resource.to_owned(),
             reason,
         };
-        let _turn = self.turn.lock().await;
-        let plugin = self.plugins().get(resource).cloned();
-        let Some(mut plugin) = plugin else {
-            return HostDevices
-                .allocate(
-                    pod,
-                    container,
-                    &BTreeMap::from([(resource.to_owned(), count)]),
-                )
-                .await;
+        let unknown = || DeviceError::Unknown {
+            resource: resource.to_owned(),
         };
-        let known = self.registry().given_to(pod, container, resource);
-        let ids = match &known {
-            Some(ids) => ids.clone(),
-            None => self.choose(resource, count, &mut plugin).await?,
-        };
-        let given = plugin.allocate(ids.clone()).await.map_err(refused)?;
-        if known.is_none() {
-            let [pod, container, resource] = [pod, container, resource].map(str::to_owned);
-            self.registry().give(Given {
-                pod,
-                container,
-                resource,
-                ids,
-            });
-            self.save();
+        if let Some(known) = self.registry().given_to(pod, container, resource) {
+            return noted(&known).map_err(refused);
         }
-        Ok(given)
+        let turn = self.turn_with(resource, count).await;
+        let plugin = self.plugins().get(resource).cloned();
+        let mut plugin = plugin.ok_or_else(unknown)?;
+        let ids = self.choose(resource, count, &mut plugin).await?;
+        let answer = plugin.allocate(ids.clone()).await.map_err(refused)?;
+        let [pod, container, resource] = [pod, container, resource].map(str::to_owned);
+        let given = Given {
+            pod,
+            container,
+            resource: resource.clone(),
+            ids,
+            answer: answer.encode_to_vec(),
+        };
+        self.registry().give(given);
+        self.save();
+        drop(turn);
+        let refused = |reason: String| DeviceError::Refused { resource, reason };
+        convert(answer).map_err(refused)
+    }
+
+    /// Takes the turn to allocate once there is enough of a resource, or there was time for it.
+    async fn turn_with(&self, resource: &str, count: u64) -> AsyncMutexGuard<'_, ()> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut changes = self.changes.subscribe();
+        let enough = async {
+            loop {
+                changes.borrow_and_update();
+                let turn = self.turn.lock().await;
+                if self.registry().free(resource, count).is_ok() {
+                    return turn;
+                }
+                drop(turn);
+                // The sender is this one's own, so it is not gone.
+                let _there = changes.changed().await;
+            }
+        };
+        match timeout(self.patience, enough).await {
+            Ok(turn) => turn,
+            Err(_) => self.turn.lock().await,
+        }
     }
 
     async fn choose(
@@ -263,8 +291,11 @@ impl PluginDevices {
     }
 
     fn save(&self) {
-        let given = self.registry().given().to_vec();
-        if let Err(error) = record::write(&self.kubelet_dir, GIVEN, &given) {
+        let (given, healthy) = {
+            let registry = self.registry();
+            (registry.given().to_vec(), registry.healthy())
+        };
+        if let Err(error) = checkpoint::write(&self.folder, &given, healthy) {
             tracing::warn!(%error, "cannot note which devices were given to whom");
         }
     }
@@ -284,6 +315,7 @@ impl DeviceSource for PluginDevices {
         let had_any = self.registry().release(pod_uid);
         if had_any {
             self.save();
+            self.changes.send_replace(());
         }
     }
 }
@@ -309,7 +341,7 @@ impl Plugin {
     }
 
     /// Asks what a container needs for devices, and makes them ready.
-    async fn allocate(&mut self, ids: Vec<String>) -> Result<Allocation, String> {
+    async fn allocate(&mut self, ids: Vec<String>) -> Result<ContainerAllocateResponse, String> {
         let request = AllocateRequest {
             container_requests: vec![ContainerAllocateRequest {
                 devices_ids: ids.clone(),
@@ -320,7 +352,7 @@ impl Plugin {
             .map_err(|_| NO_ANSWER.to_owned())?
             .map_err(|status| status.message().to_owned())?;
         let first = answer.into_inner().container_responses.into_iter().next();
-        let given = convert(first.ok_or("the plugin's answer is empty")?)?;
+        let given = first.ok_or("the plugin's answer is empty")?;
         if self.options.pre_start_required {
             let request = PreStartContainerRequest { devices_ids: ids };
             let answer = timeout(ANSWER, self.client.pre_start_container(request)).await;
@@ -334,6 +366,12 @@ impl Plugin {
 
 /// Why a plugin that is silent gives nothing.
 const NO_ANSWER: &str = "the device plugin does not answer";
+
+/// Returns what a container was given before.
+fn noted(given: &Given) -> Result<Allocation, String> {
+    let answer = ContainerAllocateResponse::decode(given.answer.as_slice());
+    convert(answer.map_err(|error| format!("the note of what was given makes no sense: {error}"))?)
+}
 
 fn convert(given: ContainerAllocateResponse) -> Result<Allocation, String> {
     if let Some(cdi) = given.cdi_devices.first() {
@@ -414,7 +452,7 @@ impl Registration for Desk {
         self.admit(&wanted).map_err(Status::invalid_argument)?;
         let resource = wanted.resource_name;
         let plugin = Plugin {
-            client: DevicePluginClient::new(channel(self.devices.folder(), wanted.endpoint)),
+            client: DevicePluginClient::new(channel(self.devices.folder.clone(), wanted.endpoint)),
             options: wanted.options.unwrap_or_default(),
             registration: self.number(),
         };
@@ -434,12 +472,12 @@ impl Registration for Desk {
     }
 }
 
-/// Empties the folder, and listens in it.
+/// Empties the folder but for the notes, and listens in it.
 fn bind(folder: &Path) -> io::Result<UnixListener> {
     fs::create_dir_all(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_type()?.is_dir() {
+        if !entry.file_type()?.is_dir() && entry.file_name() != checkpoint::NAME {
             fs::remove_file(entry.path())?;
         }
     }

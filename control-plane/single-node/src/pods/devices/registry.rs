@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use super::checkpoint::Given;
 
 /// Most devices of a resource that are kept: gRPC's largest message holds no more.
 const DEVICES_MAX: usize = 65_536;
@@ -14,15 +14,6 @@ pub struct Counts {
     pub capacity: u64,
     /// Those that are healthy, for the node's `allocatable`.
     pub allocatable: u64,
-}
-
-/// Devices that a container has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Given {
-    pub(super) pod: String,
-    pub(super) container: String,
-    pub(super) resource: String,
-    pub(super) ids: Vec<String>,
 }
 
 /// A resource and its devices by id, with whether they are healthy.
@@ -107,16 +98,11 @@ impl Registry {
     }
 
     /// What a container has of a resource.
-    pub(super) fn given_to(
-        &self,
-        pod: &str,
-        container: &str,
-        resource: &str,
-    ) -> Option<Vec<String>> {
+    pub(super) fn given_to(&self, pod: &str, container: &str, resource: &str) -> Option<Given> {
         let is_it = |given: &&Given| {
             given.pod == pod && given.container == container && given.resource == resource
         };
-        self.given.iter().find(is_it).map(|given| given.ids.clone())
+        self.given.iter().find(is_it).cloned()
     }
 
     /// Returns healthy devices that nobody has, at least so many.
@@ -152,6 +138,18 @@ impl Registry {
 
     pub(super) fn given(&self) -> &[Given] {
         &self.given
+    }
+
+    /// Returns the healthy devices of each resource.
+    pub(super) fn healthy(&self) -> BTreeMap<String, Vec<String>> {
+        let healthy = |offer: &Offer| {
+            let healthy = offer.devices.iter().filter(|(_, healthy)| **healthy);
+            healthy.map(|(id, _)| id.clone()).collect()
+        };
+        let offers = self.offers.iter();
+        offers
+            .map(|(resource, offer)| (resource.clone(), healthy(offer)))
+            .collect()
     }
 }
 
@@ -196,6 +194,7 @@ mod tests {
             container,
             resource,
             ids: texts(ids),
+            answer: Vec::new(),
         }
     }
 

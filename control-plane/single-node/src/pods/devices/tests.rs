@@ -23,6 +23,8 @@ use super::{DeviceError, DeviceSource};
 
 const RESOURCE: &str = "example.com/thing";
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long devices that are not there are waited for.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// A plugin with devices that can be changed.
 struct Things {
@@ -122,8 +124,15 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let devices = PluginDevices::new(folder.path()).unwrap();
+        Self::at(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn at(folder: tempfile::TempDir) -> Self {
+        Self::with(folder, SHORT).await
+    }
+
+    async fn with(folder: tempfile::TempDir, patience: Duration) -> Self {
+        let devices = PluginDevices::new(folder.path(), patience).unwrap();
         let stop = CancellationToken::new();
         let serving = Arc::clone(&devices).serve(stop.clone());
         tokio::spawn(async move { serving.await.unwrap() });
@@ -232,12 +241,48 @@ async fn devices_of_plugins_are_given_once_and_taken_back() {
     assert_eq!(things(&site.allocate("p3", 1).await.unwrap()), "b");
     lists.send_replace(vec![("a", true), ("b", true), ("c", true)]);
     site.wait_for(3, 3).await;
-    // What was given is known after a restart.
-    let again = PluginDevices::new(site.folder.path()).unwrap();
-    again.release("p2");
-    let noted =
-        std::fs::read_to_string(site.folder.path().join("device-allocations.json")).unwrap();
-    assert!(noted.contains("p3") && !noted.contains("p2"), "{noted}");
+}
+
+#[tokio::test]
+async fn what_was_given_is_known_after_a_restart() {
+    let site = Site::new().await;
+    let (lists, _) = tokio::sync::watch::channel(vec![("a", true), ("b", true)]);
+    site.serve(&lists);
+    site.register(request()).await.unwrap();
+    site.wait_for(2, 2).await;
+    let first = site.allocate("p1", 1).await.unwrap();
+    site.allocate("p2", 1).await.unwrap();
+    let again = Site::at(site.folder).await;
+    assert_eq!(
+        again.allocate("p1", 1).await.unwrap(),
+        first,
+        "before any plugin is back"
+    );
+    again.devices.release("p2");
+    let noted = std::fs::read_to_string(again.path("kubelet_internal_checkpoint")).unwrap();
+    assert!(
+        noted.contains("\"p1\"") && !noted.contains("\"p2\""),
+        "{noted}"
+    );
+}
+
+#[tokio::test]
+async fn pods_wait_for_plugins_and_for_those_that_had_the_devices() {
+    let site = Site::with(tempfile::tempdir().unwrap(), PATIENCE).await;
+    let (lists, _) = tokio::sync::watch::channel(vec![("a", true)]);
+    site.serve(&lists);
+    let registered = async {
+        tokio::task::yield_now().await;
+        site.register(request()).await.unwrap();
+    };
+    let (first, ()) = tokio::join!(site.allocate("p1", 1), registered);
+    assert_eq!(things(&first.unwrap()), "a");
+    let released = async {
+        tokio::task::yield_now().await;
+        site.devices.release("p1");
+    };
+    let (second, ()) = tokio::join!(site.allocate("p2", 1), released);
+    assert_eq!(things(&second.unwrap()), "a");
 }
 
 #[tokio::test]
@@ -283,7 +328,7 @@ async fn a_plugin_that_is_gone_offers_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_plugin_the_hosts_own_devices_are_given() {
+async fn without_a_plugin_there_are_no_devices() {
     let site = Site::new().await;
     let unknown = site.allocate("p", 1).await.unwrap_err();
     assert!(matches!(unknown, DeviceError::Unknown { .. }), "{unknown}");
