@@ -29,6 +29,7 @@ pub mod usb;
 pub mod usb_list;
 pub mod wanted;
 
+mod fnv;
 mod sysfs;
 mod vfio;
 

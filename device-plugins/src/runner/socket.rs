@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Acceptor;
+use crate::fnv::fnv1a;
 use crate::resource::ResourceName;
 
 /// Name of the kubelet's socket.
@@ -39,13 +40,6 @@ pub fn socket_name(resource: &ResourceName) -> String {
     }
 }
 
-/// The 64 bit FNV-1a hash, which is the same in every build.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 /// Tells one file from another that has its name later. A number may be given again, but not at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -63,6 +57,16 @@ impl Mark {
             inode: found.ino(),
             changed: (found.ctime(), found.ctime_nsec()),
         })
+    }
+
+    /// A mark of no file, for tests.
+    #[cfg(test)]
+    pub(super) fn numbered(inode: u64) -> Self {
+        Self {
+            device: 0,
+            inode,
+            changed: (0, 0),
+        }
     }
 }
 

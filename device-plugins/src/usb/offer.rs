@@ -120,13 +120,19 @@ impl View<'_> {
         if let Some(lack) = &self.devices[device].lack {
             return Some(lack.clone());
         }
-        match self.shares.owners[device].map(|owner| &self.selectors[owner].resource) {
-            Some(owner) if *owner == selector.resource => None,
-            Some(owner) => Some(format!(
-                "{owner} has it, which asks for it first; ask for it under one resource only, or for each by serial or port"
-            )),
-            None => Some(self.incomplete(selector)),
+        let Some(owner) = self.shares.owners[device] else {
+            return Some(self.incomplete(selector));
+        };
+        let other = &self.selectors[owner.selector].resource;
+        if *other == selector.resource {
+            return None;
         }
+        Some(match owner.is_held {
+            true => format!("a container has it through {other}; it is free again when that ends"),
+            false => format!(
+                "{other} has it, which asks for it first; ask for it under one resource only, or for each by serial or port"
+            ),
+        })
     }
 
     /// Why a device is left although nobody has it: others that would make a unit with it are not there.
@@ -164,7 +170,8 @@ impl View<'_> {
         if !same.is_empty() {
             return elsewhere(asked, &same);
         }
-        let swapped = of_make((asked.product, asked.vendor));
+        let mut swapped = of_make((asked.product, asked.vendor));
+        swapped.retain(|device| device.lack.is_none());
         if !swapped.is_empty() {
             return turned(resource, asked, &swapped);
         }

@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fnv::fnv1a;
 use crate::unit::UNIT_ID_LEN_MAX;
-
-/// Start and prime of the 64-bit FNV-1a hash.
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 /// Where a device is plugged in: equal across reboots and re-plugs into the same port. A device that comes up at another
 /// speed in a port for both is below the other root hub, and so at another place.
@@ -84,10 +81,7 @@ fn fit(name: String) -> String {
     if name.len() <= UNIT_ID_LEN_MAX {
         return name;
     }
-    let hash = name.bytes().fold(FNV_START, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
-    });
-    let end = format!("-{hash:016x}");
+    let end = format!("-{:016x}", fnv1a(&name));
     let start: String = name.chars().take(UNIT_ID_LEN_MAX - end.len()).collect();
     start + &end
 }

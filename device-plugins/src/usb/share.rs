@@ -11,8 +11,17 @@ use crate::source::HeldUnit;
 pub(super) struct Shares {
     /// The units of each selector: a device for each of its matches.
     pub(super) units: Vec<Vec<Vec<usize>>>,
-    /// The selector that has each device.
-    pub(super) owners: Vec<Option<usize>>,
+    /// Who has each device.
+    pub(super) owners: Vec<Option<Owner>>,
+}
+
+/// Who has a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The selector.
+    pub(super) selector: usize,
+    /// Whether a container has it already.
+    pub(super) is_held: bool,
 }
 
 /// Shares out the devices. First come the units that containers have: what is left of one is nobody else's. Then each
@@ -48,8 +57,9 @@ impl Shares {
             let is_its = |selector: &UsbSelector| {
                 selector.resource == unit.resource && self.can_be(selector, &found, devices)
             };
-            if let Some(owner) = selectors.iter().position(is_its) {
-                self.give(owner, &found);
+            if let Some(selector) = selectors.iter().position(is_its) {
+                let is_held = true;
+                self.give(Owner { selector, is_held }, &found);
             }
         }
     }
@@ -70,19 +80,23 @@ impl Shares {
         self.owners[index].is_none() && devices[index].lack.is_none()
     }
 
-    fn give(&mut self, owner: usize, found: &[Option<usize>]) {
+    fn give(&mut self, owner: Owner, found: &[Option<usize>]) {
         for &index in found.iter().flatten() {
             self.owners[index] = Some(owner);
         }
         if let Some(unit) = found.iter().copied().collect::<Option<Vec<usize>>>() {
-            self.units[owner].push(unit);
+            self.units[owner.selector].push(unit);
         }
     }
 
-    fn take(&mut self, owner: usize, selector: &UsbSelector, devices: &[Device]) {
+    fn take(&mut self, index: usize, selector: &UsbSelector, devices: &[Device]) {
         // Matches that few devices fit choose first, so that the others do not take these from them.
         let mut order: Vec<usize> = (0..selector.matches.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(selector.matches[index].strictness()));
+        let owner = Owner {
+            selector: index,
+            is_held: false,
+        };
         while let Some(unit) = self.next_unit(selector, &order, devices) {
             self.give(owner, &unit);
         }

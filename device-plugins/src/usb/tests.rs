@@ -279,6 +279,8 @@ fn a_device_that_is_not_there_is_told_and_swapped_ids_are_pointed_out() {
     let nothing = left_out(&[("kubevirt.io/x", "1234:5678")], &tree);
     assert_eq!(only(&nothing).device, "1234:5678");
     assert_eq!(only(&nothing).reason, "no such device is plugged in here");
+    let hub = left_out(&[("kubevirt.io/x", "0610:05e3")], &tree);
+    assert_eq!(only(&hub).reason, "no such device is plugged in here");
     let swapped = left_out(&[("kubevirt.io/wifi-dongle", "0811:0bda")], &tree);
     let LeftOut { device, reason } = only(&swapped);
     assert_eq!(device, "0811:0bda");

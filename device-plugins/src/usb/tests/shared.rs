@@ -175,6 +175,11 @@ fn what_a_container_has_is_not_given_to_whom_it_would_now_belong() {
         .map(|left_out| &*left_out.device)
         .collect();
     assert_eq!(told, ["1-1", "1-2"]);
+    let reason = &offers[0].left_out[0].reason;
+    assert!(
+        reason.starts_with("a container has it through kubevirt.io/wifi"),
+        "{reason}"
+    );
     // Another make in the port is another device.
     unplug(&tree, "1-1", 2);
     plug(&tree, XHCI, "1-1", 5, GSM);
