@@ -1,9 +1,9 @@
 //! Binds virtual functions to vfio-pci (`--bind-vfio`).
 //!
 //! Taken are virtual functions that a selector asks for, that have an IOMMU group and that nobody seems to use. Not taken is a
-//! function whose network interface is up, or has a driver and no interface here (a container may have it), storage with a
-//! block device (it may be mounted), and the boot display. Physical functions are never taken, whether they have virtual ones or
-//! not: the host may hang on them, and an operator binds the few there are.
+//! function whose network interface is up, or has a driver and no interface in our network namespace (a container may have
+//! it), storage with a block device (it may be mounted), and the boot display. Physical functions are never taken, whether
+//! they have virtual ones or not: the host may hang on them, and an operator binds the few there are.
 //!
 //! ```text
 //!  driver_override = vfio-pci ──► driver/unbind, where it has one ──► drivers_probe ──► bound?
@@ -139,7 +139,7 @@ fn interface_usage(folder: &Path, driver: &str) -> Option<String> {
     let interfaces = sysfs::entries(&folder.join("net"));
     if interfaces.is_empty() {
         return Some(format!(
-            "its driver {driver} has it and its network interface is not to be seen here, so a container may be using it; unbind it from {driver} first if none is"
+            "its driver {driver} has it and its network interface is not in the node agent's network namespace, so a container may be using it; unbind it from {driver} first if none is"
         ));
     }
     let up = interfaces.iter().find(|folder| is_up(folder))?;

@@ -84,7 +84,7 @@ fn free_virtual_functions_are_bound_and_used_ones_are_explained() {
         [
             "0000:00:02.0 is not bound to vfio-pci: it is the display that the host booted with",
             "0000:41:01.1 is not bound to vfio-pci: its network interface eno1v1 is up; set it down if nobody uses it (ip link set eno1v1 down)",
-            "0000:41:01.2 is not bound to vfio-pci: its driver iavf has it and its network interface is not to be seen here, so a container may be using it; unbind it from iavf first if none is",
+            "0000:41:01.2 is not bound to vfio-pci: its driver iavf has it and its network interface is not in the node agent's network namespace, so a container may be using it; unbind it from iavf first if none is",
             "0000:41:01.4 is not bound to vfio-pci: its block device nvme1n1 may be in use; unbind it from nvme first if it is not",
         ]
     );
