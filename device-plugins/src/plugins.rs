@@ -51,6 +51,8 @@ pub(crate) mod record;
 mod running;
 mod schedule;
 
+/// What looks are called where they do not go well.
+const LOOKING: &str = "looking at the host's devices";
 /// How long jobs may take to end.
 const JOBS_END_MAX: Duration = Duration::from_secs(3);
 
@@ -104,6 +106,8 @@ struct Plugins {
     // What was seen.
     events: Events,
     schedule: Schedule,
+    /// Whether the look that is under way takes long.
+    is_slow: bool,
     seen: Devices,
     in_use: Vec<InUse>,
     // What was given. The ledger is away while a job has it.
@@ -148,9 +152,7 @@ impl Plugins {
     fn new(setup: Setup, running: Running, report: watch::Sender<Arc<Report>>) -> Self {
         let mut faults = Faults::default();
         let (events, missing) = Events::open();
-        for (what, fault) in missing {
-            faults.note(what, Some(fault));
-        }
+        faults.note("hearing of devices from the kernel", missing);
         let mut jobs = JoinSet::new();
         let (host, launcher_id) = (setup.host.clone(), setup.launcher_id);
         jobs.spawn_blocking(move || {
@@ -164,6 +166,7 @@ impl Plugins {
             events,
             // What was given before must be known at the first look.
             schedule: Schedule::withheld(),
+            is_slow: false,
             seen: Devices::default(),
             in_use: Vec::new(),
             ledger: None,
@@ -214,8 +217,9 @@ impl Plugins {
 
     /// When there is something to do next.
     fn due(&self) -> Option<Instant> {
-        let look = self.schedule.next();
-        look.into_iter().chain(self.settle_at).min()
+        let overdue = self.schedule.overdue().filter(|_| !self.is_slow);
+        let times = [self.schedule.next(), self.settle_at, overdue];
+        times.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
@@ -223,13 +227,19 @@ impl Plugins {
         if self.schedule.next().is_some_and(|at| at <= now) {
             let sight = self.schedule.begin(now);
             let (host, sources) = (self.setup.host.clone(), self.sources.clone());
-            let held = self.held.clone();
+            let held = look::together(&self.held);
             self.jobs
-                .spawn_blocking(move || Done::Looked(look::look(&host, &sources, &held, sight)));
+                .spawn_blocking(move || Done::Looked(look::look(&host, &sources, held, sight)));
         }
         if self.settle_at.is_some_and(|at| at <= now) {
             self.settle_at = None;
             self.schedule.ask_at_once(false, now);
+        }
+        if self.schedule.overdue().is_some_and(|at| at <= now) && !self.is_slow {
+            self.is_slow = true;
+            let fault = "takes long, so changes are not seen: a driver or a file of sysfs does not answer; see the kernel's log";
+            self.faults.note(LOOKING, Some(fault.to_owned()));
+            self.tell();
         }
     }
 
@@ -279,10 +289,9 @@ impl Plugins {
 
     /// Answers that devices cannot be given. Where they are gone, looks once more before.
     fn refuse(&mut self, mut request: Request, error: AllocateError) {
-        if matches!(error, AllocateError::Gone { .. }) && !request.is_fresh {
-            request.is_fresh = true;
+        if matches!(error, AllocateError::Gone { .. }) && request.after.is_none() {
+            request.after = Some(self.schedule.ask_at_once(true, Instant::now()));
             self.waiting.push(request);
-            self.schedule.ask_at_once(true, Instant::now());
             return;
         }
         tracing::warn!(resource = %request.resource, ids = ?request.ids, %error, "devices were not given");
@@ -330,9 +339,10 @@ impl Plugins {
     }
 
     fn looked(&mut self, seen: Seen) {
-        self.schedule.end();
+        let number = self.schedule.end();
+        self.is_slow = false;
+        self.faults.note(LOOKING, None);
         self.faults.note("the kubelet's record", seen.fault);
-        let is_of_devices = seen.devices.is_some();
         if let Some(devices) = seen.devices {
             self.seen = devices;
         }
@@ -343,10 +353,9 @@ impl Plugins {
         self.offer();
         self.watch();
         self.orders.push_back(Order::Settle(in_use));
-        if is_of_devices {
-            let waiting = std::mem::take(&mut self.waiting).into_iter();
-            self.orders.extend(waiting.map(Order::Give));
-        }
+        let is_ready = |request: &mut Request| request.after.is_none_or(|after| after <= number);
+        let ready = self.waiting.extract_if(.., is_ready);
+        self.orders.extend(ready.map(Order::Give));
         self.work_off();
     }
 
@@ -368,6 +377,10 @@ impl Plugins {
     /// Decides what is offered, and has the plugins offer it.
     fn offer(&mut self) {
         self.held = plan::held(&self.in_use, &self.given, &self.seen.found, &self.offers);
+        if look::together(&self.held) != self.seen.beside {
+            // Which devices make a unit may depend on what containers have.
+            self.schedule.ask_at_once(true, Instant::now());
+        }
         let offers = plan::plan(&self.seen.found, &self.held, &self.offers);
         if offers != self.offers {
             self.note_left_out(&offers);

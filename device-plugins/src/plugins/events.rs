@@ -7,6 +7,7 @@ mod folders;
 mod uevent;
 
 use std::future::pending;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,31 +75,40 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Begins to listen. Says what cannot be had.
-    pub(crate) fn open() -> (Self, Vec<(&'static str, String)>) {
-        let mut missing = Vec::new();
-        let kernel = Uevents::open().map_err(|error| {
-            let text = format!("{error}; devices without nodes of their own are noticed late");
-            missing.push(("messages of the kernel about devices", text));
+    /// Begins to listen to the kernel's messages about devices. Says why they cannot be had.
+    pub(crate) fn open() -> (Self, Option<String>) {
+        let opened = Uevents::open();
+        let fault = opened.as_ref().err().map(|error| {
+            format!("{error}; devices that have no node of their own are noticed late, or with the next change")
         });
-        let folders = Folders::open().map_err(|error| {
-            let cure = "is fs.inotify.max_user_instances used up?";
-            let text = format!("{error}; {cure} Looks again and again instead");
-            missing.push(("messages of the kernel about folders", text));
-        });
-        let (kernel, folders) = (kernel.ok(), folders.ok());
-        (Self::from_parts(kernel, folders), missing)
+        (Self::from_kernel(opened.ok()), fault)
     }
 
-    fn from_parts(kernel: Option<Uevents>, folders: Option<Folders>) -> Self {
-        let mut events = Self {
+    fn from_kernel(kernel: Option<Uevents>) -> Self {
+        Self {
             kernel,
-            folders,
+            folders: None,
             blind: None,
             ticks: 0,
-        };
-        events.mind_blindness();
-        events
+        }
+    }
+
+    /// Watches these folders from now on, and no others. Of one that is missing, its nearest ancestor that exists is
+    /// watched until it appears. Says what may have changed before it was watched, and why some cannot be watched.
+    pub(crate) fn watch(&mut self, targets: Vec<(PathBuf, Kind)>) -> (Change, Option<String>) {
+        let watched = self.watching().map(|folders| folders.watch(targets));
+        self.mind_blindness();
+        watched.unwrap_or_else(|error| {
+            let cure = "is fs.inotify.max_user_instances used up? Looks every second instead";
+            (Change::default(), Some(format!("{error}; {cure}")))
+        })
+    }
+
+    fn watching(&mut self) -> io::Result<&mut Folders> {
+        match &mut self.folders {
+            Some(folders) => Ok(folders),
+            none => Ok(none.insert(Folders::open()?)),
+        }
     }
 
     /// Sees to it that time passes where folders cannot be watched.
@@ -113,14 +123,6 @@ impl Events {
         }
     }
 
-    /// Watches these folders from now on, and no others. Of one that is missing, its nearest ancestor that exists is
-    /// watched until it appears. Says what may have changed before it was watched, and which cannot be watched.
-    pub(crate) fn watch(&mut self, targets: Vec<(PathBuf, Kind)>) -> (Change, Option<String>) {
-        let watched = self.folders.as_mut().map(|folders| folders.watch(targets));
-        self.mind_blindness();
-        watched.unwrap_or_default()
-    }
-
     /// Waits until something may have changed. Can be dropped at any time.
     pub(crate) async fn next(&mut self) -> Change {
         loop {
@@ -129,6 +131,7 @@ impl Events {
                 change = folders(&mut self.folders) => change,
                 () = tick(&mut self.blind) => self.passed(),
             };
+            self.mind_blindness();
             if change.is_any() {
                 return change;
             }

@@ -28,8 +28,8 @@ pub(crate) struct Request {
     pub(crate) ids: Vec<String>,
     /// Where the answer goes.
     pub(crate) answer: oneshot::Sender<Answer>,
-    /// Whether the host was looked at since it came: then what is missing is gone.
-    pub(crate) is_fresh: bool,
+    /// The number of the look that it waits for, or has waited for: then what is missing is gone.
+    pub(crate) after: Option<u64>,
 }
 
 /// Takes the plugins' requests to the task that owns the devices.
@@ -43,7 +43,7 @@ impl Giver for Desk {
             resource: resource.clone(),
             ids,
             answer,
-            is_fresh: false,
+            after: None,
         };
         let requests = self.0.clone();
         async move {

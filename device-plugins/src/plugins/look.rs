@@ -29,6 +29,8 @@ pub(crate) struct Seen {
 /// The devices that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
+    /// What containers had, as far as was known when they were looked at.
+    pub(crate) beside: Vec<HeldUnit>,
     /// By source.
     pub(crate) found: Vec<Vec<Offer>>,
     /// What could not be made ready, each as a sentence, where no resource has a place for it.
@@ -36,10 +38,8 @@ pub(crate) struct Devices {
 }
 
 /// Looks, knowing what containers have. Blocks, for as long as drivers take to be bound.
-pub(crate) fn look(host: &Host, sources: &Sources, held: &[Held], sight: Sight) -> Seen {
-    let devices = sight
-        .devices
-        .then(|| devices(host, sources, &together(held)));
+pub(crate) fn look(host: &Host, sources: &Sources, held: Vec<HeldUnit>, sight: Sight) -> Seen {
+    let devices = sight.devices.then(|| devices(host, sources, held));
     let (in_use, fault) = match checkpoint::read(host) {
         Ok(in_use) => (in_use, None),
         Err(error) => (None, Some(error.to_string())),
@@ -51,7 +51,8 @@ pub(crate) fn look(host: &Host, sources: &Sources, held: &[Held], sight: Sight) 
     }
 }
 
-fn together(held: &[Held]) -> Vec<HeldUnit> {
+/// What sources are told of what containers have: the devices that are to stay together.
+pub(crate) fn together(held: &[Held]) -> Vec<HeldUnit> {
     let held = held.iter().filter(|one| !one.parts.is_empty());
     let together = held.map(|one| HeldUnit {
         resource: one.resource.clone(),
@@ -60,11 +61,14 @@ fn together(held: &[Held]) -> Vec<HeldUnit> {
     together.collect()
 }
 
-fn devices(host: &Host, sources: &Sources, held: &[HeldUnit]) -> Devices {
-    let mut devices = Devices::default();
+fn devices(host: &Host, sources: &Sources, held: Vec<HeldUnit>) -> Devices {
+    let mut devices = Devices {
+        beside: held,
+        ..Devices::default()
+    };
     for source in sources.iter() {
         let refusals = source.prepare(host);
-        let mut found = source.discover_beside(host, held);
+        let mut found = source.discover_beside(host, &devices.beside);
         let nowhere = explain(&mut found, refusals);
         devices.found.push(found);
         devices.refusals.extend(nowhere);

@@ -144,4 +144,4 @@ impl Reached {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

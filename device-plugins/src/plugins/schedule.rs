@@ -9,6 +9,9 @@ const SETTLING: Duration = Duration::from_millis(100);
 /// Least time between the beginnings of two looks: a device that flaps costs three looks a second.
 const BETWEEN: Duration = Duration::from_millis(330);
 
+/// How long a look may take before it is remarkable.
+const LONG: Duration = Duration::from_secs(10);
+
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sight {
@@ -22,6 +25,7 @@ pub(crate) struct Schedule {
     due: Option<(Instant, Sight)>,
     last_begin: Option<Instant>,
     is_looking: bool,
+    begun: u64,
 }
 
 impl Schedule {
@@ -33,16 +37,15 @@ impl Schedule {
         }
     }
 
-    /// Asks for a look soon.
+    /// Asks for a look soon, when the signs of one change have come together.
     pub(crate) fn ask(&mut self, devices: bool, now: Instant) {
         self.ask_at(devices, now + SETTLING);
     }
 
-    /// Asks for a look at once, or as soon as the one that is under way has ended.
-    pub(crate) fn ask_at_once(&mut self, devices: bool, now: Instant) {
-        let earliest = self.due.map_or(now, |(at, _)| at.min(now));
-        let sight = self.joined(devices);
-        self.due = Some((earliest, sight));
+    /// Asks for a look without waiting for further signs. Returns the number of the look that will have seen what is now.
+    pub(crate) fn ask_at_once(&mut self, devices: bool, now: Instant) -> u64 {
+        self.ask_at(devices, now);
+        self.begun + 1
     }
 
     fn ask_at(&mut self, devices: bool, at: Instant) {
@@ -69,13 +72,21 @@ impl Schedule {
     pub(crate) fn begin(&mut self, now: Instant) -> Sight {
         self.is_looking = true;
         self.last_begin = Some(now);
+        self.begun += 1;
         let due = self.due.take();
         due.map(|(_, sight)| sight).unwrap_or_default()
     }
 
-    /// Notes that the look that was under way has ended.
-    pub(crate) fn end(&mut self) {
+    /// Notes that the look that was under way has ended. Returns its number, counted from 1.
+    pub(crate) fn end(&mut self) -> u64 {
         self.is_looking = false;
+        self.begun
+    }
+
+    /// When the look that is under way has taken too long, if one is.
+    pub(crate) fn overdue(&self) -> Option<Instant> {
+        let last = self.last_begin.filter(|_| self.is_looking)?;
+        Some(last + LONG)
     }
 }
 

@@ -99,7 +99,7 @@ impl Folders {
                     wanted.entry(watch).or_default().awaited.insert(name);
                 }
                 Err(error) => {
-                    let cure = "is fs.inotify.max_user_watches used up?";
+                    let cure = cure(error);
                     fault = Some(format!("{}: {error}; {cure}", path.display()));
                 }
             }
@@ -189,6 +189,15 @@ impl Folders {
             }
         }
         Ok(change)
+    }
+}
+
+/// What to do where a folder cannot be watched.
+fn cure(error: Errno) -> &'static str {
+    match error {
+        Errno::ENOSPC => "fs.inotify.max_user_watches is used up; looks every second instead",
+        Errno::EACCES => "the node agent must be allowed to read it; looks every second instead",
+        _ => "looks every second instead",
     }
 }
 
