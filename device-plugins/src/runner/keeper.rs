@@ -84,7 +84,7 @@ fn serve(
 }
 
 /// Waits for a change; for ever, when nobody is left to make one.
-pub(super) async fn changed<T>(of: &mut watch::Receiver<T>) {
+async fn changed<T>(of: &mut watch::Receiver<T>) {
     if of.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -117,7 +117,7 @@ impl Keeper {
         loop {
             let seen = self.look();
             match plan(&seen, &self.past) {
-                Step::Serve => self.serve(seen.now).await,
+                Step::Serve => self.serve(&seen).await,
                 Step::Register(kubelet) => self.register(kubelet, seen.streams).await,
                 Step::Doubt => self.doubt(seen),
                 Step::AwaitKubelet => self.await_kubelet().await,
@@ -152,13 +152,15 @@ impl Keeper {
     }
 
     /// Makes the own socket. One that is taken away again and again is made again ever more slowly.
-    async fn serve(&mut self, now: Instant) {
+    async fn serve(&mut self, seen: &Seen) {
+        let now = seen.now;
         if self.served_at.is_some_and(|at| now - at > LONGEST) {
             self.serving.reset();
         }
         self.own = None;
         let bound = OwnSocket::bind(&self.folder, &self.socket, self.acceptor.clone());
         self.past.serve_at = Some(now + self.serving.next());
+        self.past.served_beside = seen.kubelet;
         match bound {
             Ok(own) => {
                 self.own = Some(own);
@@ -175,6 +177,7 @@ impl Keeper {
     async fn await_kubelet(&mut self) {
         self.past = Past {
             serve_at: self.past.serve_at,
+            served_beside: self.past.served_beside,
             ..Past::default()
         };
         self.tell(Registration::Waiting);

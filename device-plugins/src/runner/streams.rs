@@ -49,7 +49,7 @@ struct Lists {
 }
 
 /// Sends the list at once and after each change of it; of changes that come faster than they are read, the last. When
-/// stopped, sends an empty list and ends.
+/// stopped, sends an empty list and ends; ends without when nobody makes offers any more.
 pub(super) fn lists(
     offer: watch::Receiver<Arc<Offer>>,
     stop: CancellationToken,
@@ -70,17 +70,14 @@ pub(super) fn lists(
 
 impl Lists {
     async fn next(&mut self) -> Option<ListAndWatchResponse> {
-        if self.is_over {
-            return None;
-        }
-        while !self.stop.is_cancelled() {
+        while !self.is_over && !self.stop.is_cancelled() {
             if let Some(offer) = self.news() {
                 return Some(list(&offer));
             }
             self.wait().await;
         }
-        self.is_over = true;
-        Some(ListAndWatchResponse::default())
+        let is_last = !std::mem::replace(&mut self.is_over, true);
+        is_last.then(ListAndWatchResponse::default)
     }
 
     /// The offer, if its list is another than the one that was sent.
@@ -94,7 +91,7 @@ impl Lists {
     async fn wait(&mut self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = super::keeper::changed(&mut self.offer) => {}
+            changed = self.offer.changed() => self.is_over = changed.is_err(),
         }
     }
 }
