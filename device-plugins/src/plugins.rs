@@ -53,6 +53,8 @@ mod schedule;
 
 /// What looks are called where they do not go well.
 const LOOKING: &str = "looking at the host's devices";
+/// What the ledger's file is called where it does not go well with it.
+const RECORD: &str = "the record of given devices";
 /// How long jobs may take to end.
 const JOBS_END_MAX: Duration = Duration::from_secs(3);
 
@@ -109,7 +111,7 @@ struct Plugins {
     /// Whether the look that is under way takes long.
     is_slow: bool,
     seen: Devices,
-    in_use: Vec<InUse>,
+    in_use: Arc<Vec<InUse>>,
     // What was given. The ledger is away while a job has it.
     ledger: Option<Ledger>,
     given: Vec<Entry>,
@@ -133,7 +135,7 @@ enum Order {
     /// A container is to be given devices.
     Give(Request),
     /// The kubelet's record was read, or time has passed.
-    Settle(Option<Vec<InUse>>),
+    Settle(Option<Arc<Vec<InUse>>>),
 }
 
 /// What a job has done.
@@ -141,7 +143,7 @@ enum Done {
     Opened(Ledger, Option<String>),
     Looked(Seen),
     Gave(Ledger, Request, Gave),
-    Settled(Ledger, Vec<String>),
+    Settled(Ledger, Option<String>),
     Wrote(Option<String>),
 }
 
@@ -168,7 +170,7 @@ impl Plugins {
             schedule: Schedule::withheld(),
             is_slow: false,
             seen: Devices::default(),
-            in_use: Vec::new(),
+            in_use: Arc::default(),
             ledger: None,
             given: Vec::new(),
             settle_at: None,
@@ -199,8 +201,7 @@ impl Plugins {
     }
 
     fn watch(&mut self) {
-        let is_anything_held = !self.in_use.is_empty() || !self.given.is_empty();
-        let targets = look::targets(&self.setup.host, &self.sources, is_anything_held);
+        let targets = look::targets(&self.setup.host, &self.sources);
         let (unseen, fault) = self.events.watch(targets);
         self.faults.note("watching folders", fault);
         self.changed(unseen);
@@ -262,12 +263,13 @@ impl Plugins {
         }
     }
 
-    fn settle(&mut self, mut ledger: Ledger, in_use: Option<Vec<InUse>>) {
+    fn settle(&mut self, mut ledger: Ledger, in_use: Option<Arc<Vec<InUse>>>) {
         let pods_dir = self.setup.host.pods_dir.clone();
         self.jobs.spawn_blocking(move || {
             let is_there = |pod_uid: &str| checkpoint::is_pod_there(&pods_dir, pod_uid);
-            let faults = ledger.settle(in_use.as_deref(), is_there, Instant::now());
-            Done::Settled(ledger, faults)
+            let in_use = in_use.as_ref().map(|in_use| in_use.as_slice());
+            let fault = ledger.settle(in_use, is_there, Instant::now());
+            Done::Settled(ledger, fault)
         });
     }
 
@@ -302,7 +304,7 @@ impl Plugins {
     fn done(&mut self, done: Option<Result<Done, tokio::task::JoinError>>) {
         match done {
             Some(Ok(Done::Opened(ledger, fault))) => {
-                self.faults.note("record of given devices", fault);
+                self.faults.note(RECORD, fault);
                 self.take_back(ledger);
                 self.schedule.end();
             }
@@ -311,9 +313,8 @@ impl Plugins {
                 self.gave(request, gave);
                 self.take_back(ledger);
             }
-            Some(Ok(Done::Settled(ledger, faults))) => {
-                let fault = (!faults.is_empty()).then(|| faults.join("; "));
-                self.faults.note("giving devices back", fault);
+            Some(Ok(Done::Settled(ledger, fault))) => {
+                self.faults.note(RECORD, fault);
                 self.take_back(ledger);
             }
             Some(Ok(Done::Wrote(fault))) => self.wrote(fault),
@@ -333,7 +334,6 @@ impl Plugins {
         if given != self.given {
             self.given = given;
             self.offer();
-            self.watch();
         }
         self.work_off();
     }
@@ -346,7 +346,7 @@ impl Plugins {
         if let Some(devices) = seen.devices {
             self.seen = devices;
         }
-        let in_use = seen.in_use;
+        let in_use = seen.in_use.map(Arc::new);
         if let Some(in_use) = &in_use {
             self.in_use.clone_from(in_use);
         }
@@ -362,7 +362,7 @@ impl Plugins {
     fn gave(&mut self, request: Request, gave: Gave) {
         match gave {
             Ok((units, fault)) => {
-                self.faults.note("record of given devices", fault);
+                self.faults.note(RECORD, fault);
                 let offer = self.offers.get(&request.resource);
                 let response = offer
                     .map(|offer| grant::response(offer, &units))

@@ -71,6 +71,7 @@ pub(crate) struct Events {
     kernel: Option<Uevents>,
     folders: Option<Folders>,
     blind: Option<Interval>,
+    period: Duration,
     ticks: u32,
 }
 
@@ -81,14 +82,15 @@ impl Events {
         let fault = opened.as_ref().err().map(|error| {
             format!("{error}; devices that have no node of their own are noticed late, or with the next change")
         });
-        (Self::from_kernel(opened.ok()), fault)
+        (Self::from_kernel(opened.ok(), BLIND), fault)
     }
 
-    fn from_kernel(kernel: Option<Uevents>) -> Self {
+    fn from_kernel(kernel: Option<Uevents>, period: Duration) -> Self {
         Self {
             kernel,
             folders: None,
             blind: None,
+            period,
             ticks: 0,
         }
     }
@@ -117,7 +119,7 @@ impl Events {
         if !is_blind {
             self.blind = None;
         } else if self.blind.is_none() {
-            let mut blind = interval(BLIND);
+            let mut blind = interval(self.period);
             blind.set_missed_tick_behavior(MissedTickBehavior::Delay);
             self.blind = Some(blind);
         }
@@ -185,5 +187,46 @@ async fn tick(blind: &mut Option<Interval>) {
             blind.tick().await;
         }
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Change, Events, Kind};
+
+    fn blind() -> Events {
+        let mut events = Events::from_kernel(None, Duration::from_millis(1));
+        events.mind_blindness();
+        events
+    }
+
+    #[tokio::test]
+    async fn without_any_sign_all_is_looked_at_again_and_again() {
+        let mut events = blind();
+        let mut of_devices = 0;
+        for _ in 0..10 {
+            let change = events.next().await;
+            assert!(change.sockets && change.holders, "{change:?}");
+            of_devices += u32::from(change.devices);
+        }
+        assert_eq!(of_devices, 5, "every other time");
+    }
+
+    #[tokio::test]
+    async fn folders_that_can_be_watched_end_the_blindness() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut events = blind();
+        assert!(events.blind.is_some());
+        let target = (dir.path().to_owned(), Kind::Plugins);
+        let (unseen, fault) = events.watch(vec![target]);
+        let expected = Change {
+            sockets: true,
+            holders: true,
+            devices: false,
+        };
+        assert_eq!((unseen, fault), (expected, None));
+        assert!(events.blind.is_none());
     }
 }

@@ -112,7 +112,7 @@ fn why_absent(offer: &Offer, id: &str) -> String {
     let left_out = offer.left_out.iter().find(|left| left.device == id);
     match left_out {
         Some(left) => left.reason.clone(),
-        None => "no such device is plugged in any more".to_owned(),
+        None => "no such device is there any more, or a container has it under another resource (virt-handler devices shows which)".to_owned(),
     }
 }
 

@@ -258,9 +258,7 @@ impl Ledger {
                 Some(entry) => self.entries.insert(key, entry),
                 None => {
                     let given = self.entries.remove(&key);
-                    if let Some(fault) = given.as_ref().and_then(|given| self.give_back(given)) {
-                        tracing::warn!(reason = fault, "a device keeps its owner");
-                    }
+                    given.iter().for_each(|given| self.give_back(given));
                     given
                 }
             };
@@ -270,13 +268,14 @@ impl Ledger {
     }
 
     /// Takes note of what the kubelet says is in use (none where it says nothing), and gives back what nobody has any more.
-    /// Returns what is wrong, if anything is. Blocks.
+    /// Returns what is wrong with the record, if anything is. A node that cannot be given back keeps its owner, which is
+    /// logged. Blocks.
     pub(crate) fn settle(
         &mut self,
         in_use: Option<&[InUse]>,
         is_pod_there: impl Fn(&str) -> bool,
         now: Instant,
-    ) -> Vec<String> {
+    ) -> Option<String> {
         let mut over = Vec::new();
         for (key, entry) in &mut self.entries {
             let before = entry.holders.len() + entry.former.len();
@@ -290,17 +289,16 @@ impl Ledger {
             .filter_map(|key| self.entries.remove(key))
             .collect();
         self.is_written &= over.is_empty();
-        let faults = over.iter().filter_map(|entry| self.give_back(entry));
-        let mut faults: Vec<String> = faults.collect();
-        faults.extend(self.write());
-        faults
+        for entry in &over {
+            self.give_back(entry);
+        }
+        self.write()
     }
 
     /// Gives the nodes of an entry back that no other entry has.
-    fn give_back(&self, entry: &Entry) -> Option<String> {
+    fn give_back(&self, entry: &Entry) {
         let others = self.entries.values().flat_map(|entry| &entry.nodes);
         let kept: BTreeSet<&Path> = others.map(|given| given.path.as_path()).collect();
-        let mut fault = None;
         for given in &entry.nodes {
             let Some(original) = given.original.filter(|_| !kept.contains(&*given.path)) else {
                 continue;
@@ -310,10 +308,10 @@ impl Ledger {
                 continue;
             };
             if let Err(error) = reached.give_back(&original, self.launcher_id) {
-                fault = Some(format!("{}: {error}", given.path.display()));
+                let node = given.path.display();
+                tracing::warn!(%node, %error, "is not given back and keeps its owner");
             }
         }
-        fault
     }
 
     /// When an entry that the kubelet's record does not name is over, if there is one.

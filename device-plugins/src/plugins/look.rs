@@ -90,11 +90,7 @@ fn explain(found: &mut [Offer], refusals: Vec<LeftOut>) -> Vec<String> {
 }
 
 /// The folders whose changes tell that a look is due.
-pub(crate) fn targets(
-    host: &Host,
-    sources: &Sources,
-    is_anything_held: bool,
-) -> Vec<(PathBuf, Kind)> {
+pub(crate) fn targets(host: &Host, sources: &Sources) -> Vec<(PathBuf, Kind)> {
     let folders = sources.iter().flat_map(|source| source.folders());
     let devices = folders.map(|folder| {
         let kind = if folder.ends_with("bus/usb") {
@@ -106,9 +102,7 @@ pub(crate) fn targets(
     });
     let mut targets: BTreeSet<(PathBuf, Kind)> = devices.collect();
     targets.insert((host.plugin_dir.clone(), Kind::Plugins));
-    if is_anything_held {
-        targets.insert((host.pods_dir.clone(), Kind::Pods));
-    }
+    targets.insert((host.pods_dir.clone(), Kind::Pods));
     targets.into_iter().collect()
 }
 

@@ -1,10 +1,13 @@
 //! The plugins as a whole, with trees of files for a host.
 
 use std::fs;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use proto::deviceplugin::v1beta1::device_plugin_client::DevicePluginClient;
 use proto::deviceplugin::v1beta1::{AllocateRequest, ContainerAllocateRequest};
 use tokio::net::UnixStream;
@@ -16,6 +19,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::nodes::tests::{owner, plant_device};
 use super::{Setup, run};
 use crate::char_device::CharDevices;
 use crate::report::{self, Report, ResourceReport};
@@ -27,6 +31,7 @@ use crate::unit::Health;
 use crate::usb_list;
 use crate::wanted::{Problem, Wanted};
 
+const LAUNCHER: u32 = 107;
 /// How long anything may take.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -53,7 +58,7 @@ impl Node {
         let stop = CancellationToken::new();
         let setup = Setup {
             host: host.clone(),
-            launcher_id: 107,
+            launcher_id: LAUNCHER,
         };
         let task = tokio::spawn(run(setup, wanting, telling, stop.clone()));
         Self {
@@ -75,10 +80,10 @@ impl Node {
 
     async fn restart(self, wanted: Wanted) -> Self {
         self.stop.cancel();
-        tokio::time::timeout(LONGEST, self.task)
-            .await
-            .unwrap()
-            .unwrap();
+        if !self.task.is_finished() {
+            let ended = tokio::time::timeout(LONGEST, self.task).await;
+            ended.unwrap().unwrap();
+        }
         Self::begin_in(self.tree, wanted)
     }
 
@@ -360,4 +365,145 @@ async fn what_was_given_is_known_after_a_restart() {
     assert_eq!(other.capacity(), 0, "{other:?}");
     assert!(other.left_out[0].reason.contains("in use as"), "{other:?}");
     node.end().await;
+}
+
+#[tokio::test]
+async fn the_kubelets_folder_may_come_later_and_is_not_made() {
+    let mut node = Node::begin("d sys\nf dev/kvm\n", Wanted::default());
+    let kvm = "devices.kubevirt.io/kvm";
+    node.until(|report| of(report, kvm).is_some()).await;
+    assert!(!node.host.plugin_dir.exists());
+    fs::create_dir_all(&node.host.plugin_dir).unwrap();
+    let mut client = plugin(&node.host, kvm).await;
+    client.allocate(asking(&["kvm0"])).await.unwrap();
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_record_of_the_kubelet_that_makes_no_sense_is_told_until_it_does() {
+    let tree = format!("{STICKS}{}", stick(1, 2));
+    let mut node = Node::begin(&tree, sticks());
+    node.until(|report| of(report, "x.io/stick").is_some())
+        .await;
+    let path = node.host.plugin_dir.join("kubelet_internal_checkpoint");
+    fs::write(path, "{\"Data\":").unwrap();
+    let is_told = |report: &Report| {
+        let mut problems = report.problems.iter();
+        problems.any(|problem| problem.contains("the kubelet's record"))
+    };
+    node.until(is_told).await;
+    record(&node.host, &[]);
+    node.until(|report| !is_told(report)).await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_answer_keeps_nobody_from_what_is_there() {
+    let tree = format!("{STICKS}f dev/kvm\n{}", stick(1, 2));
+    let mut node = Node::begin(&tree, sticks());
+    let kvm = "devices.kubevirt.io/kvm";
+    node.until(|report| of(report, kvm).is_some()).await;
+    let mut client = plugin(&node.host, kvm).await;
+    // Who opens a pipe waits for somebody at its other end.
+    let pipe = node
+        .host
+        .sys_dir
+        .join("devices/pci0000:00/0000:00:04.0/usb1/1-1/idVendor");
+    fs::remove_file(&pipe).unwrap();
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    fs::write(node.host.dev_dir.join("bus/usb/001/003"), "").unwrap();
+    let opening = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || fs::OpenOptions::new().write(true).open(pipe).unwrap()
+    });
+    // From here on a look waits for what is written.
+    let mut writing = tokio::time::timeout(LONGEST, opening)
+        .await
+        .unwrap()
+        .unwrap();
+    client.allocate(asking(&["kvm17"])).await.unwrap();
+    node.wanted.send_modify(|wanted| wanted.usb.clear());
+    writing.write_all(b"46f4\n").unwrap();
+    drop(writing);
+    fs::remove_file(&pipe).unwrap();
+    node.until(|report| of(report, "x.io/stick").is_none())
+        .await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_node_is_the_launchers_own_while_a_container_has_it() {
+    let tree = format!("{STICKS}{}", stick(1, 2));
+    let tree = tree::plant(&tree);
+    let path = tree.path().join("dev/bus/usb/001/002");
+    fs::remove_file(&path).unwrap();
+    if !plant_device(&tree, "dev/bus/usb/001/002", 0o664) {
+        return;
+    }
+    let before = owner(&path);
+    let mut node = Node::begin_in(tree, sticks());
+    let name = "x.io/stick";
+    let seen = node
+        .until(|report| of(report, name).is_some_and(|one| one.healthy() == 1))
+        .await;
+    let id = of(&seen, name).unwrap().units[0].id.clone();
+    plugin(&node.host, name)
+        .await
+        .allocate(asking(&[&id]))
+        .await
+        .unwrap();
+    assert_eq!(owner(&path), (LAUNCHER, LAUNCHER, before.2));
+    record(&node.host, &[("pod-a", &id)]);
+    node.until(|report| of(report, name).is_some_and(|one| one.held() == 1))
+        .await;
+    // The node agent is replaced, and the pod ends meanwhile.
+    node.stop.cancel();
+    tokio::time::timeout(LONGEST, &mut node.task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(owner(&path).0, LAUNCHER);
+    fs::remove_dir(node.host.pods_dir.join("pod-a")).unwrap();
+    let node = node.restart(sticks()).await;
+    let deadline = Instant::now() + LONGEST;
+    while owner(&path) != before {
+        assert!(Instant::now() < deadline, "{:?}", owner(&path));
+        tokio::task::yield_now().await;
+    }
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_flaps_is_told_a_few_times_a_second_and_then_as_it_is() {
+    let mut node = Node::begin("d sys\nd dev\n", Wanted::default());
+    let kvm = "devices.kubevirt.io/kvm";
+    node.until(|report| of(report, kvm).is_some()).await;
+    let mut told = node.report.clone();
+    let counting = tokio::spawn(async move {
+        let mut count = 0;
+        while told.changed().await.is_ok() {
+            count += 1;
+        }
+        count
+    });
+    let path = node.host.dev_dir.join("kvm");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        fs::write(&path, "").unwrap();
+        tokio::task::yield_now().await;
+        fs::remove_file(&path).unwrap();
+        tokio::task::yield_now().await;
+    }
+    fs::write(&path, "").unwrap();
+    let end = Instant::now();
+    node.until(|report| of(report, kvm).is_some_and(|one| one.healthy() == 1000))
+        .await;
+    assert!(
+        end.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        end.elapsed()
+    );
+    node.end().await;
+    let count = counting.await.unwrap();
+    assert!(count <= 9, "told {count} times");
 }

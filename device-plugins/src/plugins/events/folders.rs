@@ -247,7 +247,7 @@ fn meaning(watched: &BTreeMap<WatchDescriptor, Watch>, event: &InotifyEvent) -> 
         return (change, true);
     };
     let change = kinds.fold(Change::default(), |change, kind| {
-        change.and(entry(*kind, name, event.mask))
+        change.and(entry(*kind, name))
     });
     let is_below = watch.kinds.contains(&Kind::DevicesBelow);
     let is_new_bus = is_below && event.mask.contains(AddWatchFlags::IN_ISDIR);
@@ -257,21 +257,16 @@ fn meaning(watched: &BTreeMap<WatchDescriptor, Watch>, event: &InotifyEvent) -> 
     (change, is_new_bus)
 }
 
-/// What it means that an entry of a folder came or went.
-fn entry(kind: Kind, name: &OsStr, mask: AddWatchFlags) -> Change {
-    let is_socket = Path::new(name).extension() == Some(OsStr::new("sock"));
-    let is_gone = mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
-    match kind {
-        Kind::Devices | Kind::DevicesBelow => whole(kind),
-        Kind::Plugins => Change {
-            sockets: is_socket,
-            holders: name == checkpoint::FILE_NAME,
-            devices: false,
-        },
-        Kind::Pods => Change {
-            holders: is_gone,
-            ..Change::default()
-        },
+/// What it means that an entry of a folder came or went. The kubelet notes who has a device before it makes the pod's folder,
+/// so that a pod counts from then on; and until that folder is gone.
+fn entry(kind: Kind, name: &OsStr) -> Change {
+    if kind != Kind::Plugins {
+        return whole(kind);
+    }
+    Change {
+        sockets: Path::new(name).extension() == Some(OsStr::new("sock")),
+        holders: name == checkpoint::FILE_NAME,
+        devices: false,
     }
 }
 

@@ -102,7 +102,7 @@ fn copies_are_given_by_their_numbers_without_a_variable() {
 #[test]
 fn what_is_gone_ill_or_had_by_others_is_an_error_with_its_reason() {
     for (asked, reason) in [
-        (&["1", "5"][..], "no such device is plugged in any more"),
+        (&["1", "5"][..], "no such device is there any more"),
         (&["1", "2"], "its node is gone"),
         (&["3"], "it is bound to iavf"),
         (

@@ -76,7 +76,6 @@ async fn the_kubelets_files_are_told_apart() {
     fs::write(plugins.join("kubelet.sock"), "").unwrap();
     expect(&mut folders, SOCKETS).await;
     fs::write(plugins.join(".kubelet_internal_checkpoint1"), "").unwrap();
-    fs::create_dir(dir.path().join("pods/b")).unwrap();
     expect_nothing_before(&mut folders, &dir.path().join("first")).await;
     let (from, to) = (
         ".kubelet_internal_checkpoint1",
@@ -85,6 +84,8 @@ async fn the_kubelets_files_are_told_apart() {
     fs::rename(plugins.join(from), plugins.join(to)).unwrap();
     expect(&mut folders, HOLDERS).await;
     fs::remove_dir(dir.path().join("pods/a")).unwrap();
+    expect(&mut folders, HOLDERS).await;
+    fs::create_dir(dir.path().join("pods/b")).unwrap();
     expect(&mut folders, HOLDERS).await;
 }
 
