@@ -1,6 +1,7 @@
 //! Who asks, and what they may: users, their proofs, and role-based access control (RBAC).
 
 pub mod authorizer;
+pub mod impersonation;
 pub mod rbac;
 pub mod reviews;
 pub mod tokens;

@@ -19,7 +19,7 @@ pub use self::node::NODE;
 use self::metrics::Metrics;
 use crate::access::authorizer::Authorizer;
 use crate::access::tokens::Tokens;
-use crate::access::{Attributes, User};
+use crate::access::{Attributes, User, impersonation};
 use crate::admission::Admission;
 use crate::answer::{self, Accept, Warnings};
 use crate::catalog::{self, Catalog, Registry, Resource};
@@ -151,13 +151,18 @@ impl ApiServer {
         &self.shared.metrics
     }
 
-    /// Answers a request. Who asks is the request's extension [`User`]; without one it is anonymous.
-    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+    /// Answers a request. Who asks is the request's extension [`User`], without one it is anonymous, or whom that user may
+    /// act as and does.
+    pub async fn call(&self, mut request: Request<Body>) -> Response<Body> {
         let user = request.extensions().get::<User>().cloned();
-        let user = user.unwrap_or_else(User::anonymous);
+        let sender = user.unwrap_or_else(User::anonymous);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let who = user.name.clone();
-        let answered = Box::pin(self.route(request, user)).await;
+        let who = sender.name.clone();
+        let answered = match impersonation::act_as(self.authorizer(), sender, request.headers_mut())
+        {
+            Ok(user) => Box::pin(self.route(request, user)).await,
+            Err(failure) => Err(failure),
+        };
         let response = answered.unwrap_or_else(|failure| answer::failure(&failure));
         self.metrics().count(&method, response.status());
         tracing::debug!(%method, path, user = who, status = response.status().as_u16(), "answered");

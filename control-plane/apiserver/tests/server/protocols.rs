@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::access::User;
 use apiserver::tls::{Authority, Subject};
 use apiserver::{ApiServer, Options, Security};
 use axum::body::Body;
@@ -139,4 +140,41 @@ async fn connections_end_with_the_server() {
         .await
         .unwrap();
     assert!(rest.unwrap().to_bytes().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_acts_as_somebody_else_has_their_rights_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, _) = serve(directory.path()).await;
+    let ask = async |sender: User, act_as: &[(&str, &str)], path: &str| {
+        let mut request = Request::get(path);
+        for (name, value) in act_as {
+            request = request.header(*name, *value);
+        }
+        let request = request.extension(sender).body(Body::empty()).unwrap();
+        let response = server.call(request).await;
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let root = || User::master("root");
+    let as_bob = [("Impersonate-User", "bob")];
+    assert_eq!(ask(root(), &[], MAPS).await.0, StatusCode::OK);
+    let (status, why) = ask(root(), &as_bob, MAPS).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(why.contains(r#"User \"bob\" cannot list"#), "{why}");
+    let as_masters = [
+        ("Impersonate-User", "bob"),
+        ("Impersonate-Group", "system:masters"),
+    ];
+    assert_eq!(ask(root(), &as_masters, MAPS).await.0, StatusCode::OK);
+    // Somebody without the right does not get anywhere by it.
+    let bob = || User::authenticated("bob", Vec::new());
+    let (status, why) = ask(bob(), &as_masters, MAPS).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(why.contains("cannot impersonate resource"), "{why}");
+    let as_nobody = [("Impersonate-Group", "system:masters")];
+    let (status, _) = ask(root(), &as_nobody, MAPS).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    server.stop().cancel();
 }
