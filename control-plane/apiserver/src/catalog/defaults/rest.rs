@@ -122,8 +122,12 @@ fn service(service: &mut Value) {
     }
     for port in items(spec, "ports") {
         set_text(port, "protocol", "TCP");
-        let number = port["port"].clone();
-        set(port, "targetPort", number);
+        // Clients in Go cannot leave a number or name out: they write 0 or "" for it.
+        let is_left_out = |it: &Value| *it == json!(0) || *it == json!("");
+        if port.get("targetPort").is_none_or(is_left_out) {
+            let number = port["port"].clone();
+            put(port, "targetPort", number);
+        }
     }
 }
 

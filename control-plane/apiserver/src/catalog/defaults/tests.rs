@@ -113,6 +113,12 @@ fn other_kinds_are_filled() {
         "/spec/ports/0/targetPort",
         &json!(80),
     );
+    for left_out in [json!(0), json!("")] {
+        let ports = json!([{"port": 80, "targetPort": left_out}]);
+        let service = named(json!({"ports": ports}));
+        let at = "/spec/ports/0/targetPort";
+        check("", "services", &service, at, &json!(80));
+    }
     check(
         "",
         "services",
