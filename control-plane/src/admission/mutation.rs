@@ -38,7 +38,6 @@ fn new_instance(request: &Request<'_>, mut vmi: Value, cluster: &ClusterConfig) 
         fields.remove("status");
     }
     default_vmi(&mut vmi, &cluster.configuration, &fresh(cluster));
-    forget_nameless_uuid(request.object, &mut vmi);
     Answer::change(request.object, &vmi).warn(warnings)
 }
 
@@ -50,19 +49,6 @@ fn read<T: DeserializeOwned>(object: &Value) -> Result<T, FieldError> {
     })
 }
 
-/// A system UUID follows from the name: there is none while the API server has not made the name up.
-fn forget_nameless_uuid(old: &Value, new: &mut Value) {
-    let name = &old["metadata"]["name"];
-    let is_nameless = name.as_str().is_none_or(str::is_empty);
-    let given = old.pointer("/spec/domain/firmware/uuid");
-    if is_nameless
-        && given.is_none_or(Value::is_null)
-        && let Some(Value::Object(firmware)) = new.pointer_mut("/spec/domain/firmware")
-    {
-        firmware.remove("uuid");
-    }
-}
-
 /// Fills in what a machine must keep from start to start.
 pub(super) fn machine(request: &Request<'_>, cluster: &ClusterConfig) -> Answer {
     let mut vm = request.object.clone();
@@ -72,9 +58,30 @@ pub(super) fn machine(request: &Request<'_>, cluster: &ClusterConfig) -> Answer 
     if let Err(error) = read::<VirtualMachine>(&vm) {
         return Answer::of_errors(&[error]);
     }
+    let warnings = forget_inference(&mut vm);
     let is_new = request.operation == Operation::Create;
     default_vm(&mut vm, &cluster.configuration, is_new, &fresh(cluster));
-    Answer::change(request.object, &vm)
+    Answer::change(request.object, &vm).warn(warnings)
+}
+
+/// Removes instance types and preferences that are to be taken from the labels of a volume if it has any, as `virtctl
+/// create vm` asks for without being told; returns what the author should know.
+fn forget_inference(vm: &mut Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for field in ["instancetype", "preference"] {
+        let wish = &vm["spec"][field];
+        let volume = wish["inferFromVolume"].as_str().unwrap_or_default();
+        if volume.is_empty() || wish["inferFromVolumeFailurePolicy"] != "Ignore" {
+            continue;
+        }
+        warnings.push(format!(
+            "spec.{field}: removed, as this version infers nothing from volumes: {volume:?} is used as it is"
+        ));
+        if let Some(Value::Object(spec)) = vm.get_mut("spec") {
+            spec.remove(field);
+        }
+    }
+    warnings
 }
 
 fn fresh(cluster: &ClusterConfig) -> Fresh {

@@ -101,3 +101,28 @@ fn what_was_stored_before_can_be_labelled_and_removed() {
     changed["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(update(at, USER, &changed, &vm)["allowed"], true);
 }
+
+/// What `virtctl create vm --volume-pvc=src:claim` makes.
+#[test]
+fn a_machine_that_may_do_without_inference_does() {
+    let infer =
+        |policy: &str| json!({"inferFromVolume": "claim", "inferFromVolumeFailurePolicy": policy});
+    let mut asking = machine();
+    asking["spec"]["instancetype"] = infer("Ignore");
+    asking["spec"]["preference"] = infer("Ignore");
+    let answer = create(path::MACHINE_MUTATE, &asking, &cluster());
+    let filled = patched(&asking, &answer);
+    assert!(filled["spec"].get("instancetype").is_none());
+    assert!(filled["spec"].get("preference").is_none());
+    let warnings = answer["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let allowed = create(path::MACHINE_VALIDATE, &filled, &cluster());
+    assert_eq!(allowed["allowed"], true, "{allowed}");
+    // Who insists is told that there is nothing of the kind.
+    asking["spec"]["instancetype"] = infer("Reject");
+    asking["spec"]["preference"] = json!({"name": "fedora"});
+    let answer = create(path::MACHINE_MUTATE, &asking, &cluster());
+    let kept = patched(&asking, &answer);
+    assert_eq!(kept["spec"]["instancetype"], infer("Reject"));
+    assert_eq!(kept["spec"]["preference"]["name"], "fedora");
+}
