@@ -39,6 +39,7 @@ pub mod replica_set;
 pub mod selector;
 pub mod status;
 pub mod validate;
+pub mod version;
 pub mod vm;
 pub mod vmi;
 pub mod volumes;

@@ -142,18 +142,13 @@ fn resource_list(version: &str) -> Value {
 }
 
 fn openapi(version: &str) -> Value {
-    let info = json!({"title": "KubeVirt API", "version": env!("CARGO_PKG_VERSION")});
+    let info = json!({"title": "KubeVirt API", "version": api::version::TEXT});
     json!({"swagger": version, "info": info, "paths": {}})
 }
 
 /// The version of this program in KubeVirt's form, which `virtctl version` shows.
 async fn program_version() -> Json<Value> {
-    Json(json!({
-        "gitVersion": format!("v{}", env!("CARGO_PKG_VERSION")),
-        "gitCommit": "", "gitTreeState": "", "buildDate": "",
-        "goVersion": "", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-    }))
+    Json(api::version::info())
 }
 
 /// Whether the API server is reached.
@@ -171,8 +166,10 @@ async fn health(State(desk): State<Desk>) -> Response {
     }
 }
 
-async fn no_guestfs() -> Refusal {
-    Refusal::unsupported(
+/// Plain text: of an answer in JSON, clients would show but its status.
+async fn no_guestfs() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_IMPLEMENTED,
         "there is no image with libguestfs tools: name one with `virtctl guestfs --image`",
     )
 }
@@ -199,8 +196,20 @@ async fn metrics() -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+    use http::header;
+
     use super::super::resources;
-    use super::subresources;
+    use super::{no_guestfs, subresources};
+
+    /// Go's clients show the words of an unexpected answer only if they are text.
+    #[tokio::test]
+    async fn why_there_is_no_guestfs_is_told_as_text() {
+        let response = no_guestfs().await.into_response();
+        assert_eq!(response.status(), 501);
+        let content = &response.headers()[header::CONTENT_TYPE];
+        assert!(content.to_str().unwrap().starts_with("text/"));
+    }
 
     #[test]
     fn every_listed_subresource_is_served_and_the_other_way_round() {

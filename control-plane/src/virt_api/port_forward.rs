@@ -73,6 +73,15 @@ enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// A connection to a guest.
 enum Guest {
     Tcp(TcpStream),
@@ -113,7 +122,7 @@ async fn forward(
     let address = SocketAddr::new(address(vmi, desk.reaches_loopback)?, port);
     let socket = stream::upgrade(socket)?;
     let guest = dial(protocol, address).await.map_err(|error| {
-        let message = format!("dialing VM: {protocol:?} {address}: {error}");
+        let message = format!("dialing VM: {} {address}: {error}", protocol.name());
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
     let (named, pulse) = (wish.named.clone(), desk.pulse);
@@ -148,7 +157,10 @@ fn address(vmi: &Value, reaches_loopback: bool) -> Result<IpAddr, Refusal> {
     let interfaces = vmi.pointer("/status/interfaces").and_then(Value::as_array);
     let interfaces = interfaces.map(Vec::as_slice).unwrap_or_default();
     if interfaces.is_empty() {
-        return Err(Refusal::bad_request("no network interfaces are present"));
+        return Err(Refusal::bad_request(
+            "no network interfaces are present: status.interfaces of the instance shows none, as its node gives \
+             the guest no network or does not run it yet; the serial console reaches it without one",
+        ));
     }
     let addresses = interfaces.iter().map(|one| text(one, "/ipAddress"));
     let mut addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
@@ -336,7 +348,8 @@ mod tests {
     #[test]
     fn an_instance_without_an_address_is_said_to_have_none() {
         let none = address(&vmi(&[]), false).unwrap_err();
-        assert_eq!(none.message(), "no network interfaces are present");
+        let message = none.message();
+        assert!(message.starts_with("no network interfaces are present: "));
         let later = address(&vmi(&["", "::1", "ff02::1"]), false).unwrap_err();
         assert!(later.message().contains("no IP address yet"), "{later:?}");
         assert_eq!(later.code(), 400);

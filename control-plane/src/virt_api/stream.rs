@@ -21,6 +21,9 @@ pub(crate) const SUBPROTOCOL: &str = "plain.kubevirt.io";
 pub(crate) const MESSAGE_LEN_MAX_BYTES: usize = 1 << 20;
 /// Bytes of frames that wait to be sent.
 pub(crate) const WAITING_LEN_BYTES: usize = 16 << 10;
+/// Code of the end of a stream that its client did not ask for (RFC 6455 §7.4.2, private use). Clients of KubeVirt leave
+/// without a word on 1000, as if their user had; of any other code they show the reason.
+const CUT_OFF: u16 = 4000;
 /// Time for a side to take note of the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -83,12 +86,24 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Returns an end that comes from the side that a client wants to reach, so that the client takes it for none of its own.
+    fn unasked(self) -> Self {
+        let (code, reason) = match self {
+            Self::Closed(None) => (CUT_OFF, "the other side has closed".into()),
+            Self::Closed(Some(frame)) if frame.code == close_code::NORMAL => {
+                (CUT_OFF, frame.reason)
+            }
+            other => return other,
+        };
+        Self::Closed(Some(CloseFrame { code, reason }))
+    }
+
     /// Returns what the other side is told.
     pub(crate) fn frame(self) -> CloseFrame {
         let (code, reason) = match self {
             Self::Closed(Some(frame)) => return frame,
             Self::Closed(None) => (close_code::NORMAL, "the other side has closed"),
-            Self::Broken => (close_code::NORMAL, "the other side is gone"),
+            Self::Broken => (CUT_OFF, "the other side is gone"),
             Self::Silent => (close_code::AWAY, "pings are not answered"),
         };
         CloseFrame {
@@ -115,18 +130,18 @@ pub(crate) fn upgrade(
         .write_buffer_size(WAITING_LEN_BYTES))
 }
 
-/// Relays messages both ways until a side ends or is silent.
-pub(crate) async fn relay<A, B, EA, EB>(a: A, b: B, pulse: Pulse) -> End
+/// Relays messages between a client and what it wants to reach, until a side ends or is silent.
+pub(crate) async fn relay<A, B, EA, EB>(client: A, goal: B, pulse: Pulse) -> End
 where
     A: Stream<Item = Result<Message, EA>> + Sink<Message>,
     B: Stream<Item = Result<Message, EB>> + Sink<Message>,
 {
-    let (mut to_a, mut from_a) = a.split();
-    let (mut to_b, mut from_b) = b.split();
+    let (mut to_a, mut from_a) = client.split();
+    let (mut to_b, mut from_b) = goal.split();
     let (life_a, life_b) = (Life::default(), Life::default());
     let end = tokio::select! {
         end = carry((&mut from_a, &life_a), (&mut to_b, &life_b), pulse) => end,
-        end = carry((&mut from_b, &life_b), (&mut to_a, &life_a), pulse) => end,
+        end = carry((&mut from_b, &life_b), (&mut to_a, &life_a), pulse) => end.unasked(),
     };
     let close = || Message::Close(Some(end.clone().frame()));
     let farewell = async {

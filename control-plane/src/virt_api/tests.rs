@@ -97,11 +97,6 @@ async fn what_is_not_there_is_told_as_a_status() {
             format!("{SUBRESOURCES}/virtualmachines/..%2Fpods/start"),
             400,
         ),
-        (
-            Method::GET,
-            "/apis/subresources.kubevirt.io/v1/guestfs".to_owned(),
-            501,
-        ),
     ] {
         let (status, answer) = cluster.ask(method, &path, None).await;
         assert_eq!(status.as_u16(), code, "{path}: {answer}");
@@ -231,6 +226,11 @@ async fn the_objects_of_a_machine_are_a_tree() {
     );
     assert_eq!(children[1]["objectReference"]["name"], "claim");
     assert_eq!(children.as_array().unwrap().len(), 2);
+    // virtctl sends what it wants in the body of a GET.
+    let compute = json!({"matchLabels": {"kubevirt.io/dependency-type": "compute"}});
+    let wish = json!({"includeOptionalNodes": true, "labelSelector": compute});
+    let (_, tree) = cluster.ask(Method::GET, &path, Some(wish)).await;
+    assert_eq!(tree["children"].as_array().unwrap().len(), 1, "{tree}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `virtctl version`.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Session;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ pub(crate) struct Version {
 impl Version {
     /// Prints the versions.
     pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
-        report::line(&format!("Client Version: {}", info(&own())))?;
+        report::line(&format!("Client Version: {}", info(&api::version::info())))?;
         if self.client {
             return Ok(());
         }
@@ -35,14 +35,6 @@ impl Version {
         let server = server.map_err(|refusal| refusal.of("failed to get server version:"))?;
         report::line(&format!("Server Version: {}", info(&server)))
     }
-}
-
-fn own() -> Value {
-    json!({
-        "gitVersion": format!("v{}", env!("CARGO_PKG_VERSION")),
-        "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-    })
 }
 
 /// Returns a version in the form that scripts look for, `GitVersion:"v1.2.3"`.
