@@ -137,6 +137,14 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// Puts two words together, or takes the one that there is.
+    pub(crate) fn new(kind: &str, name: Option<&str>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            name: name.map(ToOwned::to_owned),
+        }
+    }
+
     /// Returns the kind and the name.
     ///
     /// # Errors

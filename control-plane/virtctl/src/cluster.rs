@@ -56,6 +56,8 @@ impl Kind {
 pub(crate) struct Cluster {
     client: Client,
     server: String,
+    /// Time for an answer.
+    patience: Duration,
     /// Namespace of objects whose namespace is not given.
     pub(crate) namespace: String,
 }
@@ -69,10 +71,15 @@ impl Cluster {
     pub(crate) async fn connect(flags: &ConnectionFlags) -> Result<Self, Failure> {
         let config = flags.config().await?;
         let namespace = flags.namespace.clone();
-        Self::of_config(config, namespace)
+        let patience = flags.request_timeout.filter(|time| !time.is_zero());
+        Self::of_config(config, namespace, patience.unwrap_or(ANSWER))
     }
 
-    fn of_config(mut config: Config, namespace: Option<String>) -> Result<Self, Failure> {
+    fn of_config(
+        mut config: Config,
+        namespace: Option<String>,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
         // Another process of a test may have been here before.
         let _already = rustls::crypto::ring::default_provider().install_default();
         // A person waits: errors are shown at once. Consoles are silent for hours.
@@ -86,6 +93,7 @@ impl Cluster {
         Ok(Self {
             client,
             server,
+            patience,
             namespace,
         })
     }
@@ -119,6 +127,11 @@ impl Cluster {
     /// Reads an object or the answer of an action; `null` when there is none.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Refusal> {
         self.request(Method::GET, path, None).await
+    }
+
+    /// Asks a question that has a body.
+    pub(crate) async fn ask(&self, path: &str, question: &Value) -> Result<Value, Refusal> {
+        self.request(Method::GET, path, Some(question)).await
     }
 
     /// Has something done, and returns the answer; `null` when there is none.
@@ -155,22 +168,36 @@ impl Cluster {
             None => request.body(Body::empty()),
         };
         let request = request.map_err(|error| self.unreachable(&error))?;
-        let exchange = async {
-            let response = self.send(request).await?;
-            let code = response.status();
-            Ok((code, self.body(response).await?))
-        };
-        let late = |_| self.without_answer(format!("{} s have passed", ANSWER.as_secs()));
-        let (code, body) = timeout(ANSWER, exchange).await.map_err(late)??;
-        tracing::debug!(%code, body = %String::from_utf8_lossy(&body), "answer");
-        if !code.is_success() {
-            return Err(self.refusal(code, &body));
-        }
+        let body = self.exchange(request).await?;
         if body.is_empty() {
             return Ok(Value::Null);
         }
         // Actions answer with nothing or with words that mean nothing.
         Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Sends a request and returns the body of the answer, which must be a good one and come in time.
+    async fn exchange(&self, request: Request<Body>) -> Result<Vec<u8>, Refusal> {
+        let exchange = async {
+            let response = self.send(request).await?;
+            let code = response.status();
+            Ok((code, self.body(response).await?))
+        };
+        let late = |_| self.without_answer(format!("{} s have passed", self.patience.as_secs()));
+        let (code, body) = timeout(self.patience, exchange).await.map_err(late)??;
+        tracing::debug!(%code, body = %String::from_utf8_lossy(&body), "answer");
+        if !code.is_success() {
+            return Err(self.refusal(code, &body));
+        }
+        Ok(body)
+    }
+
+    /// Reads something that is no JSON, such as a picture.
+    pub(crate) async fn download(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        let request = Request::get(path).header(header::USER_AGENT, user_agent());
+        let request = request.body(Body::empty());
+        let request = request.map_err(|error| self.unreachable(&error))?;
+        self.exchange(request).await
     }
 
     /// Sends a request and returns what is answered, whatever it is.

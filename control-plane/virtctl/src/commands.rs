@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod absent;
 mod add_volume;
 mod completion;
 mod console;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use self::absent::Which;
 use crate::cli::{Cli, Program};
 use crate::cluster::{Cluster, Kind};
 use crate::connection::ConnectionFlags;
@@ -79,6 +81,21 @@ pub(crate) enum Command {
     PermittedDevices(permitted_devices::PermittedDevices),
     Version(version::Version),
     Completion(completion::Completion),
+    /// Print the flags of all commands
+    #[command(hide = true)]
+    Options,
+    #[command(hide = true)]
+    Adm(absent::Absent),
+    #[command(hide = true)]
+    Credentials(absent::Absent),
+    #[command(hide = true)]
+    Guestfs(absent::Absent),
+    #[command(hide = true)]
+    Template(absent::Absent),
+    #[command(hide = true)]
+    Usbredir(absent::Absent),
+    #[command(hide = true)]
+    Vmexport(absent::Absent),
 }
 
 /// What commands know beside their own arguments.
@@ -141,6 +158,16 @@ pub(crate) async fn run(program: Program, cli: Cli) -> Result<ExitCode, Failure>
         Command::PermittedDevices(command) => command.run(session).await?,
         Command::Version(command) => command.run(session).await?,
         Command::Completion(command) => command.run(session)?,
+        Command::Options => {
+            let help = crate::cli::description(program).render_long_help();
+            report::text(&help.to_string())?;
+        }
+        Command::Adm(command) => command.run(session, Which::LogVerbosity)?,
+        Command::Credentials(command) => command.run(session, Which::Credentials)?,
+        Command::Guestfs(command) => command.run(session, Which::Guestfs)?,
+        Command::Template(command) => command.run(session, Which::Template)?,
+        Command::Usbredir(command) => command.run(session, Which::Usbredir)?,
+        Command::Vmexport(command) => command.run(session, Which::Export)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! Which cluster is meant: kubeconfig and the flags that overrule it, as kubectl has them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use kube::Config;
@@ -30,6 +31,9 @@ pub(crate) struct ConnectionFlags {
     /// Cluster of the kubeconfig
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) cluster: Option<String>,
+    /// User of the kubeconfig
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) user: Option<String>,
     /// Address of the API server, https://HOST:PORT
     #[arg(
         short,
@@ -84,6 +88,12 @@ pub(crate) struct ConnectionFlags {
         value_name = "BOOL"
     )]
     pub(crate) insecure_skip_tls_verify: bool,
+    /// Time for an answer, 30s or 1m [default: a little longer than the server's own]
+    #[arg(long, global = true, hide_short_help = true, value_name = "TIME", value_parser = crate::argument::seconds)]
+    pub(crate) request_timeout: Option<Duration>,
+    /// Has no effect: nothing is asked for compressed
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_compression: Option<bool>,
 }
 
 impl ConnectionFlags {
@@ -94,6 +104,7 @@ impl ConnectionFlags {
             ("kubeconfig", path(&self.kubeconfig)),
             ("context", self.context.clone()),
             ("cluster", self.cluster.clone()),
+            ("user", self.user.clone()),
             ("server", self.server.clone()),
             ("token", self.token.clone()),
             ("as", self.act_as.clone()),
@@ -137,6 +148,7 @@ impl ConnectionFlags {
             }
             Err(error) => return Err(wrong(&error)),
         };
+        self.check_user(&kubeconfig)?;
         let kubeconfig = overruled(kubeconfig, self);
         let options = KubeConfigOptions {
             context: self.context.clone(),
@@ -144,6 +156,17 @@ impl ConnectionFlags {
         };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         config.map_err(|error| wrong(&error))
+    }
+
+    /// Checks that there is the user that is named: without one, somebody else would ask.
+    fn check_user(&self, kubeconfig: &Kubeconfig) -> Result<(), Failure> {
+        let mut users = kubeconfig.auth_infos.iter();
+        match &self.user {
+            Some(user) if users.all(|named| named.name != *user) => Err(Failure::Configuration(
+                format!("--user={user}: the kubeconfig has no such user"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn of_pod(&self) -> Option<Config> {
@@ -194,11 +217,11 @@ fn overruled(mut kubeconfig: Kubeconfig, flags: &ConnectionFlags) -> Kubeconfig 
     } else if let Some(cluster) = &flags.cluster {
         context.cluster.clone_from(cluster);
     }
-    let user = context.user.as_deref().unwrap_or_default();
+    let wanted = flags.user.as_ref().or(context.user.as_ref());
     let user = kubeconfig
         .auth_infos
         .iter()
-        .find(|named| named.name == user);
+        .find(|named| Some(&named.name) == wanted);
     let user = user
         .and_then(|named| named.auth_info.clone())
         .unwrap_or_default();

@@ -1,7 +1,9 @@
 //! `virtctl create`: manifests to standard output.
 
+mod clone;
 mod guest;
 mod inference;
+mod instancetype;
 mod parameters;
 mod vm;
 mod volumes;
@@ -21,6 +23,9 @@ pub(crate) struct Create {
 #[derive(Debug, Subcommand)]
 enum What {
     Vm(Box<vm::CreateVm>),
+    Instancetype(instancetype::CreateInstancetype),
+    Preference(instancetype::CreatePreference),
+    Clone(clone::CreateClone),
 }
 
 impl Create {
@@ -28,6 +33,9 @@ impl Create {
     pub(super) fn run(&self, session: &Session) -> Result<(), Failure> {
         match &self.what {
             What::Vm(vm) => vm.run(session),
+            What::Instancetype(instancetype) => instancetype.run(session),
+            What::Preference(preference) => preference.run(session),
+            What::Clone(clone) => clone.run(session),
         }
     }
 }

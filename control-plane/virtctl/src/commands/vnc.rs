@@ -1,6 +1,8 @@
 //! `virtctl vnc`: the display of an instance, for a viewer on this host.
 
-use clap::Args;
+mod screenshot;
+
+use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -17,14 +19,20 @@ use crate::stream::{self, End};
 /// A VNC viewer of your choice is to be connected to the address that is printed. Machines without a display say so: use
 /// `virtctl console` for those.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   # The instance is called 'myvmi':
   virtctl vnc myvmi --port=5901
-  vncviewer 127.0.0.1::5901")]
+  vncviewer 127.0.0.1::5901
+
+  # A picture of what the display shows:
+  virtctl vnc screenshot myvmi --file=shot.png")]
 pub(crate) struct Vnc {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Instance, or the virtual machine of that name
-    #[arg(value_name = "VMI", value_parser = argument::instance)]
-    name: String,
+    #[arg(value_name = "VMI", required = true, value_parser = argument::instance)]
+    name: Option<String>,
     /// Address to listen on for the viewer
     #[arg(long, default_value = "127.0.0.1")]
     address: String,
@@ -39,11 +47,23 @@ pub(crate) struct Vnc {
     preserve_session: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Other {
+    Screenshot(screenshot::Screenshot),
+}
+
 impl Vnc {
     /// Opens the display, and serves it to one viewer.
     pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
+        match (&self.other, &self.name) {
+            (Some(Other::Screenshot(screenshot)), _) => screenshot.run(session).await,
+            (None, Some(name)) => self.serve(session, name).await,
+            (None, None) => Err(Failure::Argument("name an instance".to_owned())),
+        }
+    }
+
+    async fn serve(&self, session: &Session, name: &str) -> Result<(), Failure> {
         let cluster = session.cluster().await?;
-        let name = &self.name;
         let mut path = cluster.action(Kind::Instance, name, "vnc");
         if self.preserve_session {
             path.push_str("?preserveSession=true");

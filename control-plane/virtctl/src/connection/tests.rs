@@ -14,6 +14,7 @@ contexts:
 - {name: two, context: {cluster: c2, user: u1}}
 users:
 - {name: u1, user: {token: secret, client-certificate-data: QQ==}}
+- {name: u2, user: {username: second}}
 ";
 
 async fn config(flags: &ConnectionFlags) -> kube::Config {
@@ -60,6 +61,23 @@ async fn flags_overrule_context_cluster_server_and_user() {
     let three = config(&flags).await;
     assert_eq!(three.cluster_url.to_string(), "http://three/");
     assert!(three.auth_info.client_certificate_data.is_some());
+}
+
+#[tokio::test]
+async fn another_user_of_the_kubeconfig_may_be_named() {
+    let flags = ConnectionFlags {
+        user: Some("u2".to_owned()),
+        ..ConnectionFlags::default()
+    };
+    let second = config(&flags).await;
+    assert_eq!(second.auth_info.username.as_deref(), Some("second"));
+    assert!(second.auth_info.token.is_none());
+    let flags = ConnectionFlags {
+        user: Some("u3".to_owned()),
+        ..ConnectionFlags::default()
+    };
+    let wrong = flags.check_user(&Kubeconfig::from_yaml(KUBECONFIG).unwrap());
+    assert!(wrong.is_err(), "nobody is not somebody else");
 }
 
 #[tokio::test]

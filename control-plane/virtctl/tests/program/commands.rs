@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::endpoint::{Endpoint, not_found, refusal};
 use super::line::{program, program_at, run, run_line};
 
-const VM: &str = "/apis/subresources.kubevirt.io/v1/namespaces/ns/virtualmachines";
-const VMI: &str = "/apis/subresources.kubevirt.io/v1/namespaces/ns/virtualmachineinstances";
+pub(crate) const VM: &str = "/apis/subresources.kubevirt.io/v1/namespaces/ns/virtualmachines";
+pub(crate) const VMI: &str =
+    "/apis/subresources.kubevirt.io/v1/namespaces/ns/virtualmachineinstances";
 const OBJECTS: &str = "/apis/kubevirt.io/v1/namespaces/ns";
 
-fn willing(_: &str, path: &str) -> (u16, Value) {
+pub(crate) fn willing(_: &str, path: &str) -> (u16, Value) {
     match path {
         _ if path.ends_with("/guestosinfo") => (200, json!({"guestAgentVersion": "9"})),
         _ if path.ends_with("list") => (200, json!({"items": [{"userName": "root"}]})),
@@ -43,7 +44,7 @@ fn willing(_: &str, path: &str) -> (u16, Value) {
 }
 
 /// Runs a line, and checks its output and its last request.
-async fn check(line: &str, method: &str, path: &str, body: Value, stdout: &str) {
+pub(crate) async fn check(line: &str, method: &str, path: &str, body: Value, stdout: &str) {
     let endpoint = Endpoint::start(willing).await;
     let outcome = run_line(&endpoint, line).await;
     assert_eq!(outcome.stderr, "", "{line}");
@@ -226,7 +227,7 @@ async fn volumes_are_plugged_as_what_they_are() {
         stdout,
     )
     .await;
-    let stdout = "Successfully submitted dump memory request of VM a\n";
+    let stdout = "Successfully submitted memory dump request of VM a\n";
     let body = json!({"claimName": "c", "phase": ""});
     let line = "memory-dump get a --claim-name=c";
     check(line, "PUT", &format!("{VM}/a/memorydump"), body, stdout).await;
@@ -463,10 +464,7 @@ async fn help_names_the_program_as_it_is_called() {
 async fn only_who_asks_for_it_reads_of_requests() {
     let endpoint = Endpoint::start(|_, _| refusal(501, "NotImplemented", "no dumps")).await;
     let outcome = run_line(&endpoint, "memory-dump get a").await;
-    assert_eq!(
-        outcome.stderr,
-        "error with request to dump memory of VM a: no dumps\n"
-    );
+    assert_eq!(outcome.stderr, "error dumping vm memory, no dumps\n");
     let outcome = run_line(&endpoint, "memory-dump get a -v=4 --token=secret").await;
     assert!(outcome.stderr.contains("/memorydump"), "{outcome:?}");
     assert!(!outcome.stderr.contains("secret"), "{outcome:?}");

@@ -68,3 +68,10 @@ pub(crate) async fn run_line(endpoint: &Endpoint, line: &str) -> Outcome {
     command.args(line.split_whitespace());
     run(command, "").await
 }
+
+/// Runs the words of a line without any server.
+pub(crate) async fn run_line_of(line: &str) -> Outcome {
+    let mut command = program();
+    command.args(line.split_whitespace());
+    run(command, "").await
+}

@@ -12,3 +12,4 @@ mod endpoint;
 mod forwarding;
 mod line;
 mod pseudo_terminal;
+mod scripts;

@@ -475,7 +475,7 @@ fn object(vm: &VirtualMachine) -> Value {
 }
 
 /// Makes up the end of a name.
-fn suffix() -> String {
+pub(super) fn suffix() -> String {
     let mut random = [0; SUFFIX_LEN];
     // Without randomness, names are not unique, which the API server tells.
     let _predictable = getrandom::fill(&mut random);

@@ -49,7 +49,8 @@ impl Client {
     /// Returns the options that ssh and scp have in common.
     pub(in crate::commands) fn options(&self) -> Vec<String> {
         let mut options = vec!["-o".to_owned(), self.proxy_command()];
-        if let Some(file) = &self.flags.known_hosts {
+        // An empty name is none: scripts leave the file to the client by it.
+        if let Some(file) = self.flags.known_hosts.as_ref().filter(|it| !it.is_empty()) {
             options.extend(["-o".to_owned(), format!("UserKnownHostsFile={file}")]);
         }
         options.extend(self.flags.local_ssh_opts.iter().cloned());
@@ -149,6 +150,15 @@ mod tests {
             client.options()[2..],
             ["-o", "UserKnownHostsFile=h", "-v", "-i", "k"]
         );
+    }
+
+    #[test]
+    fn a_file_of_known_machines_without_a_name_is_left_to_the_client() {
+        let client = client(SshFlags {
+            known_hosts: Some(String::new()),
+            ..flags()
+        });
+        assert_eq!(client.options().len(), 2);
     }
 
     #[test]
