@@ -49,8 +49,7 @@ pub fn default_vmi(vmi: &mut Value, config: &Configuration, fresh: &Fresh) {
         default_spec(spec, config);
         default_devices(spec);
         fill(spec, &["domain", "cpu", "model"], cpu_model(config).into());
-        let uuid = system_uuid(&name).to_string();
-        fill(spec, &["domain", "firmware", "uuid"], uuid.into());
+        fill_uuid(spec, &name, "");
         if config.vm_rollout_strategy.as_deref() == Some("LiveUpdate") {
             default_room(spec, config);
         }
@@ -73,11 +72,7 @@ pub fn default_vm(vm: &mut Value, config: &Configuration, is_new: bool, fresh: &
     if let Some(spec) = object(template, "spec") {
         default_architecture(spec, config);
         if is_new {
-            let uuid = match fresh.uuid.as_str() {
-                "" => system_uuid(&name).to_string(),
-                uuid => uuid.to_owned(),
-            };
-            fill(spec, &["domain", "firmware", "uuid"], uuid.into());
+            fill_uuid(spec, &name, &fresh.uuid);
             if !fresh.serial.is_empty() {
                 let serial = fresh.serial.clone();
                 fill(spec, &["domain", "firmware", "serial"], serial.into());
@@ -87,6 +82,17 @@ pub fn default_vm(vm: &mut Value, config: &Configuration, is_new: bool, fresh: &
     if is_new {
         set_pci_topology(template);
     }
+}
+
+/// Fills in the identity of a machine: a fresh one, else the one that follows from its name. While the API server has
+/// not made the name up there is none: all that are made from one `generateName` would share it.
+fn fill_uuid(spec: &mut Value, name: &str, fresh: &str) {
+    let uuid = match (fresh, name) {
+        ("", "") => return,
+        ("", name) => system_uuid(name).to_string(),
+        (fresh, _) => fresh.to_owned(),
+    };
+    fill(spec, &["domain", "firmware", "uuid"], uuid.into());
 }
 
 /// Fills in the number of instances, which autoscalers need to read.

@@ -34,6 +34,19 @@ fn check(spec: Value, cluster: Value, pointer: &str, expected: Value) {
 }
 
 #[test]
+fn what_has_no_name_yet_gets_no_uuid_of_it() {
+    let nameless =
+        || json!({"metadata": {"generateName": "m-"}, "spec": {"template": {"spec": {}}}});
+    let mut vmi = nameless();
+    default_vmi(&mut vmi, &Configuration::default(), &fresh());
+    assert_eq!(vmi["spec"]["domain"].get("firmware"), None);
+    let mut vm = nameless();
+    let unknown = Fresh::default();
+    default_vm(&mut vm, &Configuration::default(), true, &unknown);
+    assert_eq!(vm.pointer("/spec/template/spec/domain/firmware"), None);
+}
+
+#[test]
 fn an_empty_instance_becomes_a_whole_one() {
     let domain = json!({"resources": {"requests": {"memory": "64Mi"}}});
     let vmi = instance(json!({"domain": domain}), json!({}));
