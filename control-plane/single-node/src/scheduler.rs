@@ -36,19 +36,27 @@ pub fn fit(pod: &Value, node: &Value, taken: &Amounts) -> Fit {
     let free = allocatable(node);
     for (name, wanted) in requests(pod) {
         let is_taken = taken.get(&name).copied().unwrap_or(0);
-        let left = free
-            .get(&name)
-            .copied()
-            .unwrap_or(0)
-            .saturating_sub(is_taken);
-        if wanted > left {
-            reasons.push(format!("1 Insufficient {name}"));
+        let offered = free.get(&name).copied().unwrap_or(0);
+        if wanted > offered.saturating_sub(is_taken) {
+            let detail = lack(&name, wanted, offered);
+            reasons.push(format!("1 Insufficient {name}{detail}"));
         }
     }
     if reasons.is_empty() {
         return Fit::Fits;
     }
     Fit::Unschedulable(format!("0/1 nodes are available: {}.", reasons.join(", ")))
+}
+
+/// Says of a device why there is none left.
+fn lack(name: &str, wanted: u64, offered: u64) -> String {
+    let is_device = name.contains('/');
+    match offered {
+        _ if !is_device => String::new(),
+        0 => " (the node offers none)".to_owned(),
+        offered if offered < wanted => format!(" (the node offers {offered}, {wanted} are wanted)"),
+        _ => " (others have them)".to_owned(),
+    }
 }
 
 fn tolerates_unschedulable(pod: &Value) -> bool {

@@ -57,7 +57,19 @@ fn what_is_taken_is_not_given_twice() {
     let device = pod(json!({"containers": [{"resources": {"limits": {"example.org/gpu": 1}}}]}));
     assert_eq!(
         why(&device, &node(), &Amounts::new()),
-        "0/1 nodes are available: 1 Insufficient example.org/gpu."
+        "0/1 nodes are available: 1 Insufficient example.org/gpu (the node offers none)."
+    );
+    let kvm = |count: u64| {
+        let limits = json!({"devices.kubevirt.io/kvm": count});
+        pod(json!({"containers": [{"resources": {"limits": limits}}]}))
+    };
+    assert_eq!(
+        why(&kvm(2), &node(), &Amounts::new()),
+        "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm (the node offers 1, 2 are wanted)."
+    );
+    assert_eq!(
+        why(&kvm(1), &node(), &requests(&kvm(1))),
+        "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm (others have them)."
     );
     let full = Amounts::from([("pods".to_owned(), 3)]);
     assert_eq!(
