@@ -93,6 +93,7 @@ pub fn next_status(
     }
     if next.is_final() {
         forget_what_ended(&mut status);
+        conditions::ends(&mut status.conditions, &now);
     }
     status
 }

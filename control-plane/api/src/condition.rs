@@ -221,6 +221,8 @@ pub mod message {
     pub const PAUSED_IO_ERROR: &str = "VMI was paused, low-level IO error detected";
     /// With [`PAUSED_BY_MIGRATION_MONITOR`](super::reason::PAUSED_BY_MIGRATION_MONITOR).
     pub const PAUSED_BY_MIGRATION_MONITOR: &str = "VMI was paused by the migration monitor";
+    /// With [`GUEST_NOT_RUNNING`](super::reason::GUEST_NOT_RUNNING).
+    pub const GUEST_NOT_RUNNING: &str = "Guest VM is not reported as running";
 }
 
 #[cfg(test)]

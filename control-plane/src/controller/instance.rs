@@ -134,7 +134,10 @@ impl Case<'_> {
     /// The machine's life is over: nothing is left to do until somebody deletes the instance.
     fn ended(&self) -> Vec<Action> {
         if !is_deleted(self.observed.raw) {
-            return Vec::new();
+            // Not every node agent says so with the phase.
+            let is_ready = self.observed.vmi.status.is_true(condition::kind::READY);
+            let write = is_ready.then(|| self.write(|next| self.mirror(next)));
+            return write.flatten().into_iter().collect();
         }
         let mut actions = self.delete_pods();
         if self.pods.is_empty() {

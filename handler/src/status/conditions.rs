@@ -43,6 +43,16 @@ pub(super) fn set_all(
     migratable::method(vmi).clone_into(&mut status.migration_method);
 }
 
+/// Says that an instance whose guest has ended is no longer ready, so that nobody is sent to it until the control plane
+/// sees its pod go.
+pub(super) fn ends(all: &mut Vec<Condition>, now: &str) {
+    if all.iter().any(|known| known.kind == kind::READY && known.is_true()) {
+        let ready = Condition::new(kind::READY, false, now);
+        let ready = ready.because(reason::GUEST_NOT_RUNNING, message::GUEST_NOT_RUNNING);
+        condition::set(all, ready);
+    }
+}
+
 fn put(all: &mut Vec<Condition>, kind: &str, condition: Option<Condition>) {
     match condition {
         Some(condition) => condition::set(all, condition),

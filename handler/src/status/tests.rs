@@ -243,6 +243,25 @@ fn a_killed_machine_that_could_not_power_off_has_succeeded() {
 }
 
 #[test]
+fn an_instance_that_ends_is_no_longer_ready() {
+    let mut known = known();
+    let ready = |vmi: &Vmi, known: &Known| {
+        let status = next_status(at(0), vmi, Some(&domain()), &known.facts());
+        let ready = status.condition(kind::READY).cloned();
+        ready.map(|ready| (ready.is_true(), ready.reason))
+    };
+    let mut vmi = vmi(Phase::Running);
+    known.death = Some(Death::LauncherLost("killed".to_owned()));
+    assert_eq!(ready(&vmi, &known), None);
+    let was = Condition::new(kind::READY, true, "");
+    api::condition::set(&mut vmi.status.conditions, was);
+    let expected = Some((false, reason::GUEST_NOT_RUNNING.to_owned()));
+    assert_eq!(ready(&vmi, &known), expected);
+    known.death = None;
+    assert_eq!(ready(&vmi, &known), Some((true, String::new())));
+}
+
+#[test]
 fn a_death_fails_the_instance_and_says_why() {
     let mut known = known();
     known.death = Some(Death::LauncherLost("its process was killed".to_owned()));

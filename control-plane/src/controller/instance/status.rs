@@ -1,7 +1,7 @@
 //! The parts of an instance's status that the controller writes (KubeVirt §2.5, §2.6).
 
 use api::Vmi;
-use api::condition::{Condition, ConditionStatus, kind, reason};
+use api::condition::{Condition, ConditionStatus, kind, message, reason};
 use api::status::{MIGRATION_TRANSPORT_UNIX, Phase};
 use api::{labels, volumes::Volume};
 use jiff::Timestamp;
@@ -107,8 +107,7 @@ fn ready(instance: &Value, current: Option<&PodView<'_>>, now: Timestamp) -> Con
         return not(reason::POD_TERMINATING, "virt-launcher pod is terminating");
     }
     if text(instance, "/status/phase") != Phase::Running.as_str() {
-        let text = "Guest VM is not reported as running";
-        return not(reason::GUEST_NOT_RUNNING, text);
+        return not(reason::GUEST_NOT_RUNNING, message::GUEST_NOT_RUNNING);
     }
     let Some(told) = pod.condition("Ready") else {
         let text = "virt-launcher pod is missing the Ready condition";

@@ -297,6 +297,18 @@ fn what_the_node_agent_says_of_an_instance_is_left_alone() {
 }
 
 #[test]
+fn what_has_ended_is_not_ready() {
+    for phase in ["Failed", "Succeeded"] {
+        let mut ended = vmi(phase);
+        ended["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        let scene = Scene::new(ended, [running_pod()]);
+        let outcome = scene.outcome();
+        assert_eq!(condition(&outcome, "Ready")["status"], "False", "{phase}");
+        assert_eq!(words(&Scene::new(outcome, []).plan()), [""; 0]);
+    }
+}
+
+#[test]
 fn a_device_that_is_not_permitted_keeps_the_pod_from_being_made() {
     let mut wanting = vmi("Pending");
     wanting["spec"]["domain"]["devices"]["hostDevices"] =

@@ -1,6 +1,6 @@
 //! What the status of a virtual machine is to be.
 
-use api::condition::{Condition, ConditionStatus, kind};
+use api::condition::{Condition, ConditionStatus, kind, message, reason};
 use api::vm::{RunStrategy, StateChangeAction, StateChangeRequest, condition};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ fn own(next: &mut Value, case: &Case<'_>, decision: &Decision<'_>) {
     let ready = match ready {
         Some(Some(ready)) => ready,
         Some(None) => Condition::new(condition::READY, ConditionStatus::False, &at)
-            .because("GuestNotRunning", "Guest VM is not reported as running"),
+            .because(reason::GUEST_NOT_RUNNING, message::GUEST_NOT_RUNNING),
         None => Condition::new(condition::READY, false, &at)
             .because(condition::REASON_VMI_NOT_EXISTS, "VMI does not exist"),
     };
