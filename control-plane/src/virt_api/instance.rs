@@ -98,7 +98,7 @@ async fn change(
     check(&vmi)?;
     let node = check::node(&vmi)?;
     if is_dry {
-        return Ok(StatusCode::OK);
+        return check::rehearse(&vmi, action).map(|()| StatusCode::OK);
     }
     let request = Request::put(path(named, action, None)?)
         .header(header::CONTENT_TYPE, "application/json")
@@ -114,7 +114,7 @@ async fn change(
         );
         return Ok(StatusCode::OK);
     }
-    Err(refusal(response).await)
+    Err(refusal(named, response).await)
 }
 
 /// Reads whether a body only asks if it would be carried out, and refuses one that makes no sense.
@@ -157,7 +157,7 @@ async fn ask(
     let request = request.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let response = desk.nodes.send(check::node(&vmi)?, request).await?;
     if !response.status().is_success() {
-        return Err(refusal(response).await);
+        return Err(refusal(named, response).await);
     }
     let content = response.headers().get(header::CONTENT_TYPE).cloned();
     let read = to_bytes(Body::new(response.into_body()), ANSWER_LEN_MAX_BYTES).await;
@@ -197,7 +197,7 @@ async fn open(
     let request = request.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let response = desk.nodes.send(check::node(&vmi)?, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
+        return Err(refusal(&named, response).await);
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(|error| {
         let message = format!(
@@ -279,7 +279,7 @@ fn path(named: &Named, action: &str, query: Option<&str>) -> Result<Uri, Refusal
 }
 
 /// Passes on why a node agent refuses.
-async fn refusal(response: http::Response<Incoming>) -> Refusal {
+async fn refusal(named: &Named, response: http::Response<Incoming>) -> Refusal {
     let code = response.status();
     let read = to_bytes(Body::new(response.into_body()), MAX_OPTIONS_LEN).await;
     let body: Value = serde_json::from_slice(&read.unwrap_or_default()).unwrap_or_default();
@@ -287,6 +287,9 @@ async fn refusal(response: http::Response<Incoming>) -> Refusal {
         "" => format!("the node agent answers {code}"),
         message => message.to_owned(),
     };
+    if code == StatusCode::CONFLICT {
+        return Refusal::conflict(Kind::Instance, &named.name, &message);
+    }
     // What this side shows the agent is no affair of the client's, who must not be told to log in.
     let code = match code {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StatusCode::BAD_GATEWAY,

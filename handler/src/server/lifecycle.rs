@@ -19,6 +19,7 @@ use super::answer::Refusal;
 use super::requests::{Desk, Named, Present, Route, json};
 use crate::cluster::Event;
 use crate::key::VmiKey;
+use crate::launchers::Launcher;
 
 /// A change of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +65,11 @@ pub(super) fn routes() -> Vec<Route> {
 /// Returns why a machine that does this cannot be changed so.
 fn obstacle(change: Change, doing: Doing) -> Option<&'static str> {
     match (change, doing) {
-        (_, Doing::Nothing) => Some("the machine is not running"),
-        (Change::Pause, Doing::IsPaused) => Some("the machine is paused already"),
-        (Change::Unpause, Doing::Runs) => Some("the machine is not paused"),
+        (_, Doing::Nothing) => Some("VMI is not running"),
+        (Change::Pause, Doing::IsPaused) => Some("VMI is already paused"),
+        (Change::Unpause, Doing::Runs) => Some("VMI is not paused"),
         (Change::Freeze | Change::Unfreeze | Change::SoftReboot, Doing::IsPaused) => {
-            Some("the machine is paused: unpause it first")
+            Some("VMI is paused: unpause it first")
         }
         _ => None,
     }
@@ -77,8 +78,8 @@ fn obstacle(change: Change, doing: Doing) -> Option<&'static str> {
 async fn apply(desk: Desk, key: VmiKey, change: Change, body: Body) -> Result<StatusCode, Refusal> {
     let present = desk.present(&key)?;
     let options = json(body).await?;
-    if let Some(obstacle) = obstacle(change, doing(&desk, &key)) {
-        return Err(Refusal::conflict(format!("{key}: {obstacle}")));
+    if let Some(obstacle) = obstacle(change, doing(&present.launcher).await?) {
+        return Err(Refusal::conflict(obstacle));
     }
     if is_rehearsal(&options) {
         return Ok(StatusCode::ACCEPTED);
@@ -110,13 +111,14 @@ async fn carry_out(present: &Present, change: Change, options: &Value) -> Result
     Ok(())
 }
 
-fn doing(desk: &Desk, key: &VmiKey) -> Doing {
-    let domain = desk.launchers.domain(key);
-    match domain.map(|domain| domain.status.status.clone()) {
+/// Asks the launcher, which knows what a change a moment ago has done.
+async fn doing(launcher: &Launcher) -> Result<Doing, Refusal> {
+    let domain = launcher.domain().await?;
+    Ok(match domain.map(|domain| domain.status.status) {
         Some(LifeCycle::Paused) => Doing::IsPaused,
         Some(LifeCycle::Running | LifeCycle::Blocked) => Doing::Runs,
         _ => Doing::Nothing,
-    }
+    })
 }
 
 /// Whether a request only asks if it would be carried out (`dryRun: ["All"]`).

@@ -11,11 +11,11 @@ async fn changes_reach_the_launcher() {
     let running = site.launch("vm", machine("vm", "Running")).await;
     let paused = site.launch("other", machine("other", "Paused")).await;
     for (name, action, body) in [
-        ("vm", "pause", ""),
         ("vm", "freeze", r#"{"unfreezeTimeout": "5m0s"}"#),
         ("vm", "unfreeze", "{}"),
-        ("vm", "reset", ""),
         ("vm", "pause", r#"{"dryRun": ["All"]}"#),
+        ("vm", "pause", ""),
+        ("vm", "reset", ""),
         ("other", "unpause", "{}"),
     ] {
         let answer = site.ask("PUT", &path(name, action), body).await;
@@ -26,9 +26,9 @@ async fn changes_reach_the_launcher() {
         );
     }
     let asked = [
-        "pause_virtual_machine",
         "freeze for 300",
         "unfreeze_virtual_machine",
+        "pause_virtual_machine",
     ];
     assert_eq!(running.asked.lock().unwrap()[..3], asked);
     assert_eq!(
@@ -36,6 +36,24 @@ async fn changes_reach_the_launcher() {
         ["reset_virtual_machine"]
     );
     assert_eq!(*paused.asked.lock().unwrap(), ["unpause_virtual_machine"]);
+}
+
+#[tokio::test]
+async fn changes_are_decided_by_what_the_launcher_says_now() {
+    let mut site = Site::new().await;
+    site.launch("vm", machine("vm", "Running")).await;
+    for (action, code) in [
+        ("pause", 202),
+        ("pause", 409),
+        ("unpause", 202),
+        ("unpause", 409),
+        ("softreboot", 202),
+        ("pause", 202),
+        ("softreboot", 409),
+    ] {
+        let answer = site.ask("PUT", &path("vm", action), "").await;
+        assert_eq!(answer.code, code, "{action}: {answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -90,8 +108,8 @@ async fn what_cannot_be_done_is_told() {
             "has no launcher here",
         ),
         ("none", "pause", "", 409, "Conflict", "not running"),
-        ("paused", "pause", "", 409, "Conflict", "paused already"),
-        ("vm", "unpause", "", 409, "Conflict", "not paused"),
+        ("paused", "pause", "", 409, "Conflict", "VMI is already paused"),
+        ("vm", "unpause", "", 409, "Conflict", "VMI is not paused"),
         (
             "paused",
             "softreboot",

@@ -63,6 +63,19 @@ impl Calls {
         }))
     }
 
+    /// The domain as the changes so far have left it.
+    fn domain(&self) -> String {
+        let asked = self.0.asked.lock().unwrap();
+        let mut asked = asked.iter().rev();
+        let domain = &self.0.domain;
+        let last = asked.find(|call| call.ends_with("pause_virtual_machine"));
+        match last.map(String::as_str) {
+            None => domain.clone(),
+            Some("pause_virtual_machine") => domain.replace("Running", "Paused"),
+            Some(_) => domain.replace("Paused", "Running"),
+        }
+    }
+
     async fn speak(&self) {
         if self.0.is_silent {
             std::future::pending::<()>().await;
@@ -139,7 +152,7 @@ macro_rules! service {
             ) -> Result<Answer<DomainResponse>, Status> {
                 Ok(Answer::new(DomainResponse {
                     response: Some(yes()),
-                    domain: self.0.domain.clone(),
+                    domain: self.domain(),
                 }))
             }
 

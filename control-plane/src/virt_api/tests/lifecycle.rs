@@ -197,18 +197,22 @@ async fn states_that_do_not_fit_are_conflicts_before_any_node_is_asked() {
     let mut vmi = instance("Running");
     vmi["status"]["conditions"] = json!([{"type": "Paused", "status": "True"}]);
     cluster.put("virtualmachineinstances", vmi);
-    for (action, message) in [
-        ("pause", "VMI is already paused"),
-        ("softreboot", "VMI is paused"),
-    ] {
-        let path = format!("virtualmachineinstances/vm/{action}");
-        let (status, answer) = put(&cluster, &path, None).await;
-        assert_eq!(status, StatusCode::CONFLICT, "{action}");
-        assert!(
-            answer["message"].as_str().unwrap().ends_with(message),
-            "{answer}"
-        );
-    }
+    let rehearsal = Some(json!({"dryRun": ["All"]}));
+    let path = "virtualmachineinstances/vm/pause";
+    let (status, answer) = put(&cluster, path, rehearsal.clone()).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.ends_with("VMI is already paused"), "{answer}");
+    let path = "virtualmachineinstances/vm/unpause";
+    assert_eq!(
+        put(&cluster, path, rehearsal.clone()).await.0,
+        StatusCode::OK
+    );
+    cluster.put("virtualmachineinstances", instance("Running"));
+    let (status, answer) = put(&cluster, path, rehearsal).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.ends_with("VMI is not paused"), "{answer}");
     cluster.put("virtualmachineinstances", instance("Scheduled"));
     for action in [
         "pause",

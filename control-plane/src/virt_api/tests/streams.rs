@@ -188,7 +188,28 @@ async fn what_a_node_agent_refuses_is_told_in_its_words() {
     let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
     let (status, answer) = super::scripted::read(response).await;
     assert_eq!(status, StatusCode::CONFLICT);
-    assert_eq!(answer["message"], "ns/vm: the machine is paused already");
+    assert_eq!(
+        answer["message"],
+        "Operation cannot be fulfilled on virtualmachineinstance.kubevirt.io \"vm\": VMI is already paused"
+    );
+    assert_eq!(answer["details"]["name"], "vm");
+}
+
+#[tokio::test]
+async fn whether_a_machine_is_paused_is_for_its_node_to_say() {
+    let cluster = Cluster::default();
+    let agent = Agent::start().await;
+    let router = served(cluster.desk_with(agent.address()), false);
+    let paused = json!([{"type": "Paused", "status": "True"}]);
+    for (action, conditions) in [("unpause", json!([])), ("softreboot", paused)] {
+        let mut vmi = instance("Running");
+        vmi["status"]["conditions"] = conditions;
+        cluster.put("virtualmachineinstances", vmi);
+        let path = format!("{SUBRESOURCES}/virtualmachineinstances/vm/{action}");
+        let request = http::Request::put(path).body(axum::body::Body::empty());
+        let answer = tower::ServiceExt::oneshot(router.clone(), request.unwrap()).await;
+        assert_eq!(answer.unwrap().status(), StatusCode::OK, "{action}");
+    }
 }
 
 #[tokio::test]

@@ -167,7 +167,15 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Seen>) {
         )
         .route(
             &format!("{base}/pause"),
-            put(|| async { refuse(409, "ns/vm: the machine is paused already") }),
+            put(|| async { refuse(409, "VMI is already paused") }),
+        )
+        .route(
+            &format!("{base}/unpause"),
+            put(|| async { StatusCode::ACCEPTED }),
+        )
+        .route(
+            &format!("{base}/softreboot"),
+            put(|| async { StatusCode::ACCEPTED }),
         )
         .route(&format!("{base}/freeze"), put(freeze))
         .route(&format!("{base}/userlist"), get(users))
