@@ -58,9 +58,30 @@ pub(super) fn machine(request: &Request<'_>, cluster: &ClusterConfig) -> Answer 
     if let Err(error) = read::<VirtualMachine>(&vm) {
         return Answer::of_errors(&[error]);
     }
+    let warnings = forget_inference(&mut vm);
     let is_new = request.operation == Operation::Create;
     default_vm(&mut vm, &cluster.configuration, is_new, &fresh(cluster));
-    Answer::change(request.object, &vm)
+    Answer::change(request.object, &vm).warn(warnings)
+}
+
+/// Removes instance types and preferences that are to be taken from the labels of a volume if it has any, as `virtctl
+/// create vm` asks for without being told; returns what the author should know.
+fn forget_inference(vm: &mut Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for field in ["instancetype", "preference"] {
+        let wish = &vm["spec"][field];
+        let volume = wish["inferFromVolume"].as_str().unwrap_or_default();
+        if volume.is_empty() || wish["inferFromVolumeFailurePolicy"] != "Ignore" {
+            continue;
+        }
+        warnings.push(format!(
+            "spec.{field}: removed, as this version infers nothing from volumes: {volume:?} is used as it is"
+        ));
+        if let Some(Value::Object(spec)) = vm.get_mut("spec") {
+            spec.remove(field);
+        }
+    }
+    warnings
 }
 
 fn fresh(cluster: &ClusterConfig) -> Fresh {

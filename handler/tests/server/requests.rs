@@ -108,7 +108,14 @@ async fn what_cannot_be_done_is_told() {
             "has no launcher here",
         ),
         ("none", "pause", "", 409, "Conflict", "not running"),
-        ("paused", "pause", "", 409, "Conflict", "VMI is already paused"),
+        (
+            "paused",
+            "pause",
+            "",
+            409,
+            "Conflict",
+            "VMI is already paused",
+        ),
         ("vm", "unpause", "", 409, "Conflict", "VMI is not paused"),
         (
             "paused",
