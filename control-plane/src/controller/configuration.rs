@@ -1,5 +1,6 @@
 //! What the controllers are told: their own options, and the cluster's `KubeVirt` object.
 
+use api::features::gate;
 use api::kubevirt::Configuration;
 use serde::Deserialize;
 use serde_json::Value;
@@ -58,6 +59,6 @@ impl Config {
 
     /// Whether container disks are volumes that the kubelet mounts.
     pub(crate) fn image_volumes(&self) -> bool {
-        self.cluster.has_feature("ImageVolume", false)
+        self.cluster.is_on(gate::IMAGE_VOLUME)
     }
 }

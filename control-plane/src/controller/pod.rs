@@ -11,6 +11,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::features::gate;
 use api::{Vmi, components, labels};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -288,7 +289,7 @@ fn seccomp_profile(config: &Config) -> Option<Value> {
     }
     config
         .cluster
-        .has_feature("KubevirtSeccompProfile", false)
+        .is_on(gate::KUBEVIRT_SECCOMP_PROFILE)
         .then(|| json!({ "type": "Localhost", "localhostProfile": "kubevirt/kubevirt.json" }))
 }
 

@@ -299,13 +299,6 @@ object! {
 }
 
 impl Configuration {
-    /// Whether a feature is on, `finished` telling whether it is unless switched off.
-    pub fn has_feature(&self, gate: &str, finished: bool) -> bool {
-        let developer = &self.developer_configuration;
-        let listed = |gates: &[String]| gates.iter().any(|listed| listed == gate);
-        !listed(&developer.disabled_feature_gates) && (finished || listed(&developer.feature_gates))
-    }
-
     /// Whether processors may be emulated in software.
     pub fn use_emulation(&self) -> bool {
         self.developer_configuration.use_emulation == Some(true)

@@ -164,10 +164,10 @@ fn a_node_has_a_verbosity_of_its_own() {
 #[test]
 fn features_are_on_when_listed_or_finished_and_not_switched_off() {
     let configuration = configuration(full_configuration());
-    assert!(configuration.has_feature("HostDevices", false));
-    assert!(!configuration.has_feature("HostDisk", false));
-    assert!(configuration.has_feature("ImageVolume", true));
-    assert!(!configuration.has_feature("NodeRestriction", true));
+    assert!(configuration.is_on("HostDevices"));
+    assert!(!configuration.is_on("HostDisk"));
+    assert!(configuration.is_on("LiveMigration"));
+    assert!(!configuration.is_on("NodeRestriction"));
 }
 
 #[test]

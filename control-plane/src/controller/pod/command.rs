@@ -1,5 +1,6 @@
 //! The command line and environment of a launcher (KubeVirt §1.2).
 
+use api::features::gate;
 use api::{Vmi, labels, paths};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -58,9 +59,7 @@ pub(super) fn launcher(vmi: &Vmi, config: &Config) -> Vec<String> {
         ("--allow-emulation", config.cluster.use_emulation()),
         (
             "--allow-cross-arch-emulation",
-            config
-                .cluster
-                .has_feature("CrossArchitectureVirtualization", false),
+            config.cluster.is_on(gate::CROSS_ARCHITECTURE),
         ),
         ("--image-volume", config.image_volumes()),
         (
