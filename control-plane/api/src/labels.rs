@@ -1,4 +1,6 @@
-//! Names of labels, annotations, finalizers and readiness gates.
+//! Names of labels, annotations, finalizers and readiness gates, and values of labels that hold names.
+
+use sha1::{Digest, Sha1};
 
 /// Label that says which component a pod is (`virt-launcher`, `virt-handler`, …).
 pub const APP: &str = "kubevirt.io";
@@ -190,3 +192,41 @@ pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 pub const MIGRATION_FINALIZER: &str = "kubevirt.io/migrationJobFinalize";
 /// Finalizer of an installation.
 pub const KUBEVIRT_FINALIZER: &str = "kubevirt.io/virtOperatorFinalizer";
+
+/// Longest value of a label.
+const VALUE_LEN_MAX: usize = 63;
+/// Hexadecimal digits of the digest that shortened names end in.
+const DIGEST_DIGITS: usize = 8;
+
+/// Returns a name as the value of a label, [`VMI_ID`] above all: one that is too long is cut and ends in a dash and the
+/// first digits of its SHA-1. All of KubeVirt's programs shorten names alike, or services would find no pods.
+pub fn value_of(name: &str) -> String {
+    if name.len() <= VALUE_LEN_MAX {
+        return name.to_owned();
+    }
+    let digest = Sha1::digest(name.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let start: String = name
+        .chars()
+        .take(VALUE_LEN_MAX - DIGEST_DIGITS - 1)
+        .collect();
+    format!("{start}-{}", &digest[..DIGEST_DIGITS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value_of;
+
+    #[test]
+    fn names_fit_into_labels() {
+        assert_eq!(value_of("vm"), "vm");
+        let longest = "x".repeat(63);
+        assert_eq!(value_of(&longest), longest);
+        assert_eq!(
+            value_of(&"x".repeat(100)),
+            format!("{}-50e48369", "x".repeat(54))
+        );
+        let dotted = format!("{}.{}", "y".repeat(53), "z".repeat(20));
+        assert_eq!(value_of(&dotted), format!("{}.-5831b4b9", "y".repeat(53)));
+    }
+}

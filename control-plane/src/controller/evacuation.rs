@@ -144,7 +144,7 @@ fn create(now: Timestamp, key: &Key, instance: &Value) -> Vec<Action> {
         "metadata": {
             "name": name,
             "namespace": key.namespace,
-            "labels": { labels::VMI_NAME: pod::label_value(&key.name) },
+            "labels": { labels::VMI_NAME: labels::value_of(&key.name) },
             "annotations": {
                 labels::EVACUATION_MIGRATION: text(instance, "/status/nodeName"),
             },

@@ -322,17 +322,6 @@ fn host_name(vmi: &Vmi) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
-/// A name as the value of a label: names that are too long end in a digest.
-pub(crate) fn label_value(name: &str) -> String {
-    if name.len() <= LABEL_LEN_MAX {
-        return name.to_owned();
-    }
-    let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-    let short: String = name.chars().take(LABEL_LEN_MAX - 9).collect();
-    format!("{}-{digest}", short.trim_end_matches(['-', '.']))
-}
-
 /// Whether the pod gets a proxy of the service mesh, which must know who it is.
 fn injects_istio(vmi: &Vmi) -> bool {
     vmi.metadata
@@ -353,8 +342,8 @@ fn pod_labels(vmi: &Vmi) -> BTreeMap<String, String> {
     for (label, value) in [
         (labels::APP, components::VIRT_LAUNCHER.to_owned()),
         (labels::CREATED_BY, vmi.metadata.uid.clone()),
-        (labels::VM_NAME, label_value(&vmi.metadata.name)),
-        (labels::VMI_ID, label_value(&vmi.metadata.name)),
+        (labels::VM_NAME, labels::value_of(&vmi.metadata.name)),
+        (labels::VMI_ID, labels::value_of(&vmi.metadata.name)),
     ] {
         labels.insert(label.to_owned(), value);
     }

@@ -7,9 +7,6 @@ use serde_json::{Map, Value, json};
 use super::{IpFamilyPolicy, ServiceFlags, word};
 use crate::cluster::Kind;
 
-/// Length of a label's value.
-const LABEL_LEN_MAX: usize = 63;
-
 /// What a service can lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exposed {
@@ -157,13 +154,7 @@ fn selector(kind: Exposed, object: &Value) -> Result<Value, String> {
         return selector_of_set(&object["spec"]["selector"]);
     };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if name.len() > LABEL_LEN_MAX {
-        return Err(format!(
-            "names of more than {LABEL_LEN_MAX} characters are shortened in labels of pods: \
-             expose the pod of {name} with `kubectl expose pod`"
-        ));
-    }
-    Ok(json!({labels::VMI_ID: name}))
+    Ok(json!({labels::VMI_ID: labels::value_of(name)}))
 }
 
 fn selector_of_set(selector: &Value) -> Result<Value, String> {
