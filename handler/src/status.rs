@@ -87,6 +87,9 @@ pub fn next_status(
     }
     conditions::set_all(&mut status, vmi, domain, facts, &now);
     let (next, why) = phase::next(vmi, domain, facts.death);
+    if next == Phase::Running && status.phase != next {
+        conditions::runs(&mut status.conditions, vmi, &now);
+    }
     status.enter_phase(next, &now);
     if let Some(why) = why {
         why.clone_into(&mut status.reason);

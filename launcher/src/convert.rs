@@ -24,8 +24,6 @@ pub use domain_devices::domain_devices;
 const MIB: u64 = 1 << 20;
 /// Name of the guest agent's port.
 pub const AGENT_PORT: &str = "org.qemu.guest_agent.0";
-/// What `spec.startStrategy` says of a machine that waits before its first instruction.
-const START_PAUSED: &str = "Paused";
 /// What guests of KubeVirt read from SMBIOS; cloud-init and systemd look for it.
 const MANUFACTURER: &str = "KubeVirt";
 const PRODUCT: &str = "None";
@@ -105,7 +103,7 @@ pub fn convert(
         pvpanic: !domain.devices.panic_devices.is_empty(),
         smbios: smbios(domain),
         accel: environment.accel,
-        start_paused: vmi.spec.start_strategy.as_deref() == Some(START_PAUSED),
+        start_paused: vmi.starts_paused(),
     };
     Ok(Converted { config, remarks })
 }

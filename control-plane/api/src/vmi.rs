@@ -125,4 +125,9 @@ impl Vmi {
             &self.spec.hostname
         }
     }
+
+    /// Whether its machine is made and not started until somebody asks for it (`spec.startStrategy`).
+    pub fn starts_paused(&self) -> bool {
+        self.spec.start_strategy.as_deref() == Some("Paused")
+    }
 }

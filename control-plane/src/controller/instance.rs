@@ -198,6 +198,12 @@ impl Case<'_> {
         if pod.is_ended() || pod.is_going() {
             return self.fail(reason::POD_ENDED);
         }
+        let mut actions: Vec<Action> = self.unpause_gate(pod).into_iter().collect();
+        actions.extend(self.with_pod(pod));
+        actions
+    }
+
+    fn with_pod(&self, pod: &PodView<'_>) -> Option<Action> {
         if pod.runs() {
             return self.hand_over(pod);
         }
@@ -206,15 +212,13 @@ impl Case<'_> {
             && let Some(at) = decided_at.filter(|at| *at > self.now)
             && pod.trouble().is_none()
         {
-            return vec![Action::LookAgain(at)];
+            return Some(Action::LookAgain(at));
         }
-        let mut actions: Vec<Action> = Vec::new();
-        actions.extend(self.write(|next| {
+        self.write(|next| {
             self.prepare(next);
             status::enter(next, Phase::Scheduling, self.now);
             self.mirror(next);
-        }));
-        actions
+        })
     }
 
     fn without_pod(&self) -> Vec<Action> {
@@ -285,9 +289,9 @@ impl Case<'_> {
         actions
     }
 
-    fn hand_over(&self, pod: &PodView<'_>) -> Vec<Action> {
+    fn hand_over(&self, pod: &PodView<'_>) -> Option<Action> {
         let vmi = api::default_vmi(self.observed.vmi);
-        let write = self.write(|next| {
+        self.write(|next| {
             self.prepare(next);
             if self.phase() != Phase::Scheduling {
                 status::enter(
@@ -298,8 +302,7 @@ impl Case<'_> {
             }
             status::hand_over(next, &vmi, pod, self.observed.claims, self.config, self.now);
             self.mirror(next);
-        });
-        write.into_iter().collect()
+        })
     }
 
     /// What an instance has from the mutating webhook, where there is one.
@@ -371,10 +374,10 @@ impl Case<'_> {
         self.last_word_at() <= self.now
     }
 
-    /// The readiness gate of the pod says whether the guest runs unpaused. It is written once the guest runs: a pod
-    /// isn't ready before.
+    /// The readiness gate of the pod says that the guest is not paused. It opens as soon as there is a pod, so that the pod
+    /// is ready with the first word of its node.
     fn unpause_gate(&self, pod: &PodView<'_>) -> Option<Action> {
-        if self.phase() != Phase::Running || pod.is_ended() || pod.is_going() {
+        if pod.is_ended() || pod.is_going() {
             return None;
         }
         let is_paused = self.observed.vmi.status.is_true(condition::kind::PAUSED);

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::Controller;
 use super::memory::Record;
-use super::observe::{DomainSight, Sight};
+use super::observe::{DomainSight, Object, Sight};
 use crate::cluster::Event;
 use crate::error_chain::chain;
 use crate::key::VmiKey;
@@ -106,6 +106,11 @@ impl Controller {
         }
         record.defined = Some(sight.uid.clone());
         info!("the machine is defined");
+        // Of one that starts at once its users are told that in a moment: two events would be two writes of the API.
+        let starts_paused = matches!(&sight.object, Object::Here(_, vmi) if vmi.starts_paused());
+        if !starts_paused {
+            return;
+        }
         let event = Event::normal(key, &sight.uid, reason::CREATED, message::DEFINED);
         self.parts.recorder.record(event);
     }

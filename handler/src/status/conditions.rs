@@ -43,10 +43,24 @@ pub(super) fn set_all(
     migratable::method(vmi).clone_into(&mut status.migration_method);
 }
 
+/// Says that an instance is ready whose guest begins to run, where that was all that was missing; the control plane would
+/// say so with a write of its own. Whether a guest is ready that has a probe, or is paused, others know.
+pub(super) fn runs(all: &mut Vec<Condition>, vmi: &Vmi, now: &str) {
+    let is = |kind: &str| all.iter().find(|known| known.kind == kind);
+    let waits = is(kind::READY).is_some_and(|ready| ready.reason == reason::GUEST_NOT_RUNNING);
+    let is_paused = is(kind::PAUSED).is_some_and(Condition::is_true);
+    if waits && !is_paused && vmi.spec.readiness_probe.is_none() {
+        condition::set(all, Condition::new(kind::READY, true, now));
+    }
+}
+
 /// Says that an instance whose guest has ended is no longer ready, so that nobody is sent to it until the control plane
 /// sees its pod go.
 pub(super) fn ends(all: &mut Vec<Condition>, now: &str) {
-    if all.iter().any(|known| known.kind == kind::READY && known.is_true()) {
+    if all
+        .iter()
+        .any(|known| known.kind == kind::READY && known.is_true())
+    {
         let ready = Condition::new(kind::READY, false, now);
         let ready = ready.because(reason::GUEST_NOT_RUNNING, message::GUEST_NOT_RUNNING);
         condition::set(all, ready);

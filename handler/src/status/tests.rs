@@ -107,6 +107,35 @@ fn condition(vmi: &Vmi, domain: &Domain, known: &Known, kind: &str) -> Option<Co
 }
 
 #[test]
+fn a_guest_that_begins_to_run_is_ready_unless_others_have_a_say_in_it() {
+    let ready = |change: fn(&mut Vmi), state: LifeCycle| {
+        let mut vmi = vmi(Phase::Scheduled);
+        let waits = Condition::new(kind::READY, false, "");
+        let waits = waits.because(reason::GUEST_NOT_RUNNING, "");
+        api::condition::set(&mut vmi.status.conditions, waits);
+        change(&mut vmi);
+        let domain = in_state(state, StateChangeReason::User);
+        let ready = condition(&vmi, &domain, &known(), kind::READY);
+        ready.is_some_and(|ready| ready.is_true())
+    };
+    assert!(ready(|_| {}, LifeCycle::Running));
+    assert!(!ready(|_| {}, LifeCycle::Paused));
+    assert!(!ready(|_| {}, LifeCycle::NoState));
+    assert!(!ready(
+        |vmi| vmi.spec.readiness_probe = Some(api::probes::Probe::default()),
+        LifeCycle::Running
+    ));
+    assert!(!ready(
+        |vmi| vmi.status.phase = Phase::Running,
+        LifeCycle::Running
+    ));
+    assert!(!ready(
+        |vmi| vmi.status.conditions[0].reason = reason::POD_TERMINATING.to_owned(),
+        LifeCycle::Running
+    ));
+}
+
+#[test]
 fn every_state_leads_to_its_phase() {
     use LifeCycle::{Blocked, Crashed, Paused, PmSuspended, Running, Shutoff, ShuttingDown};
     use StateChangeReason as Why;

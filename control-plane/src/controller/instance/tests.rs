@@ -38,14 +38,18 @@ fn pod() -> Value {
             "creationTimestamp": MADE, "labels": {"kubevirt.io/created-by": "vmi-uid"},
         },
         "spec": {"nodeName": "node1", "containers": [{"name": "compute", "image": "launcher:1"}]},
-        "status": {"phase": "Pending"},
+        "status": {"phase": "Pending", "conditions": [open_gate()]},
     })
+}
+
+fn open_gate() -> Value {
+    json!({"type": "kubevirt.io/virtual-machine-unpaused", "status": "True", "lastTransitionTime": MADE})
 }
 
 fn running_pod() -> Value {
     let mut pod = pod();
     pod["status"] = json!({
-        "phase": "Running", "qosClass": "Burstable",
+        "phase": "Running", "qosClass": "Burstable", "conditions": [open_gate()],
         "containerStatuses": [
             {"name": "compute", "ready": false, "state": {"running": {}}},
             {"name": "volumeroot", "ready": true, "state": {"running": {}}},
@@ -501,6 +505,7 @@ fn a_pod_has_a_moment_to_become_ready_before_its_instance_says_that_it_isnt() {
     vmi["status"]["conditions"] =
         json!([{"type": "Ready", "status": "False", "reason": "GuestNotRunning"}]);
     let mut scene = Scene::new(vmi, [running_pod()]);
+    scene.pods[0]["status"]["conditions"] = json!([]);
     assert_eq!(words(&scene.plan()), ["patch Pod/status", "later"]);
     let gate = |seconds: i64| json!({"type": "kubevirt.io/virtual-machine-unpaused", "status": "True", "lastTransitionTime": at(seconds).to_string()});
     scene.pods[0]["status"]["conditions"] =
@@ -517,7 +522,7 @@ fn a_pod_has_a_moment_to_become_ready_before_its_instance_says_that_it_isnt() {
 }
 
 #[test]
-fn the_readiness_gate_opens_when_the_guest_runs_and_closes_when_it_is_paused() {
+fn the_readiness_gate_opens_with_the_pod_and_closes_when_the_guest_is_paused() {
     let gate = |vmi: Value, pod: Value| {
         let plan = Scene::new(vmi, [pod.clone()]).plan();
         let patch = plan.into_iter().find_map(|action| match action {
@@ -532,8 +537,12 @@ fn the_readiness_gate_opens_when_the_guest_runs_and_closes_when_it_is_paused() {
         json_patch::patch(&mut pod, &patch).unwrap();
         Some(pod)
     };
-    assert!(gate(vmi("Scheduled"), running_pod()).is_none());
-    let open = gate(vmi("Running"), running_pod()).unwrap();
+    let mut new = pod();
+    new["status"]["conditions"] = json!([]);
+    for phase in ["Pending", "Scheduling", "Scheduled"] {
+        assert!(gate(vmi(phase), new.clone()).is_some(), "{phase}");
+    }
+    let open = gate(vmi("Running"), new).unwrap();
     assert_eq!(
         condition(&open, "kubevirt.io/virtual-machine-unpaused")["status"],
         "True"
