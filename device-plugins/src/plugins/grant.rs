@@ -116,7 +116,8 @@ fn why_absent(offer: &Offer, id: &str) -> String {
     }
 }
 
-/// What the kubelet is told to give the container.
+/// What the kubelet is told to give the container. The addresses of a unit follow each other, unit after unit: that is how
+/// launchers tell units of several devices apart.
 pub(crate) fn response(offer: &Offer, units: &[(String, Unit)]) -> ContainerAllocateResponse {
     let mut response = ContainerAllocateResponse::default();
     let mut seen = HashSet::new();
