@@ -149,16 +149,14 @@ pub async fn run_with(
     tasks.spawn(watch_kubevirt(client.clone(), tell_configuration));
     let recorder = Recorder::start(client.clone(), options.node.clone());
     let (tell_devices, devices) = watch::channel(Arc::default());
-    let serving = tokio::spawn(servers::serve(
-        servers,
-        options.clone(),
-        client.clone(),
-        launchers.clone(),
-        store.clone(),
-        recorder.clone(),
+    let told = servers::Told {
+        launchers: launchers.clone(),
+        instances: store.clone(),
+        recorder: recorder.clone(),
         devices,
-        stop.clone(),
-    ));
+    };
+    let serving = servers::serve(servers, options.clone(), client.clone(), told, stop.clone());
+    let serving = tokio::spawn(serving);
     info!(
         node = options.node,
         version = env!("CARGO_PKG_VERSION"),

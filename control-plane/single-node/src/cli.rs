@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use handler::devices::{self, Format, ShowError};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,6 +39,8 @@ pub enum Command {
     Status(StateArgs),
     /// Stop the node and delete all that it has: machines, volumes, images
     Reset(ResetArgs),
+    /// Show the devices that the node offers to machines, who has them, and why others are missing
+    Devices(DevicesArgs),
     /// Bring images onto the node, list and remove them
     Image(ImageArgs),
     /// Create objects of a manifest or change them, as kubectl does
@@ -117,6 +120,18 @@ pub enum Accel {
     Soft,
 }
 
+/// How to show devices.
+#[derive(Clone, Debug, Args)]
+pub struct DevicesArgs {
+    /// Where the state is
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    /// How
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
 /// How to delete everything.
 #[derive(Clone, Debug, Args)]
 pub struct ResetArgs {
@@ -157,11 +172,27 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Down(args) => down::down(&args.state()),
         Command::Status(args) => down::status(&args.state()),
         Command::Reset(args) => down::reset(&args.state.state(), args.yes),
+        Command::Devices(args) => show_devices(args),
         Command::Image(args) => images::cli::main(args),
         Command::Apply(args) => kubectl::apply(args),
         Command::Get(args) => kubectl::get(args),
         Command::Delete(args) => kubectl::delete(args),
     }
+}
+
+fn show_devices(args: &DevicesArgs) -> anyhow::Result<()> {
+    let state = args.state.state();
+    let shown = devices::show(&state.agent("private"), args.output);
+    let shown = shown.map_err(|error| match error {
+        ShowError::Absent { .. } => anyhow::anyhow!(
+            "no node runs in {}: start it with `ferrovirt up`, or name another with --state-dir",
+            state.path().display()
+        ),
+        unreadable @ ShowError::Unreadable(_) => unreadable.into(),
+    })?;
+    // Whoever reads may have had enough.
+    let _unprintable = std::io::stdout().write_all(shown.as_bytes());
+    Ok(())
 }
 
 fn log_to_stderr(filter: &str) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! The condition of the node that says whether it offers all that it was asked to.
+//! The condition of the node that says whether its device plugins work, and which devices are missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,9 @@ const MESSAGE_LEN_MAX_BYTES: usize = 2048;
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    pub(super) is_all_well: bool,
+    /// Whether the plugins do what they can. That a device is not there, or not ready to be given, is none of their faults:
+    /// most nodes lack most of what a cluster permits.
+    pub(super) is_well: bool,
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
@@ -58,7 +60,7 @@ pub(super) fn condition(report: &Report) -> Told {
     let devices = missing.into_iter().chain(optional).map(sentence);
     let parts: Vec<String> = problems.chain(refused).chain(devices).collect();
     Told {
-        is_all_well: reason == "AllOffered",
+        is_well: matches!(reason, "AllOffered" | "DevicesLeftOut"),
         reason,
         message: message(&parts),
     }
@@ -90,7 +92,7 @@ fn message(parts: &[String]) -> String {
 /// Returns the change of the node's status that tells it, or nothing where the node says so already. Pure.
 pub(super) fn patch(node: &Value, told: &Told, now: Timestamp) -> Option<Value> {
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let status = if told.is_all_well { "True" } else { "False" };
+    let status = if told.is_well { "True" } else { "False" };
     let conditions = node["status"]["conditions"].as_array();
     let known = conditions
         .into_iter()

@@ -36,15 +36,20 @@ pub(super) async fn bind(options: &Options) -> Result<Servers, ServerError> {
     Ok(servers)
 }
 
+/// What the servers tell of.
+pub(super) struct Told {
+    pub(super) launchers: Launchers,
+    pub(super) instances: VmiStore,
+    pub(super) recorder: Recorder,
+    pub(super) devices: watch::Receiver<Arc<Report>>,
+}
+
 /// Serves until told to stop.
 pub(super) async fn serve(
     servers: Servers,
     options: Options,
     client: Client,
-    launchers: Launchers,
-    instances: VmiStore,
-    recorder: Recorder,
-    devices: watch::Receiver<Arc<Report>>,
+    told: Told,
     stop: CancellationToken,
 ) {
     let files = TlsFiles {
@@ -54,21 +59,21 @@ pub(super) async fn serve(
     let authority = match options.client_ca {
         Some(file) => Authority::File(file),
         None => {
-            let (tell, told) = watch::channel(None);
+            let (tell, authority) = watch::channel(None);
             let watching = watch_authority(client, options.install_namespace, tell);
             let stop = stop.clone();
             tokio::spawn(async move { stop.run_until_cancelled(watching).await });
-            Authority::Told(told)
+            Authority::Told(authority)
         }
     };
     let setup = ServerSetup {
         node: options.node,
-        launchers,
-        instances,
+        launchers: told.launchers,
+        instances: told.instances,
         consoles: Consoles::default(),
-        recorder,
+        recorder: told.recorder,
         tls: TlsKeeper::start(files, authority, TlsKeeper::LOOK, stop.clone()).await,
-        devices,
+        devices: told.devices,
         metric_requests_max: options.metric_requests_max,
     };
     servers.serve(setup, stop).await;

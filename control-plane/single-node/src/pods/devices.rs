@@ -27,7 +27,7 @@ pub struct Allocation {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Nobody offers the resource.
-    #[error("no device plugin offers {resource}: see `virt-handler devices`")]
+    #[error("no device plugin offers {resource}: see `ferrovirt devices`")]
     Unknown {
         /// The resource.
         resource: String,

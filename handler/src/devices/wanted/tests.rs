@@ -11,7 +11,7 @@ fn asked(configuration: Value, flags: &DeviceFlags) -> Wanted {
     wanted(&configuration, flags, None)
 }
 
-fn permitted(devices: Value) -> Wanted {
+fn permitted(devices: &Value) -> Wanted {
     asked(
         json!({"permittedHostDevices": devices}),
         &DeviceFlags::default(),
@@ -24,7 +24,7 @@ fn fields(wanted: &Wanted) -> Vec<&str> {
 
 #[test]
 fn every_kind_of_device_is_asked_for() {
-    let wanted = permitted(json!({
+    let wanted = permitted(&json!({
         "pciHostDevices": [{"pciVendorSelector": "10de:1EB8", "resourceName": "nvidia.com/t4"}],
         "mediatedDevices": [{"mdevNameSelector": "GRID T4-1Q", "resourceName": "nvidia.com/grid"}],
         "usb": [{"resourceName": "kubevirt.io/kit", "selectors": [
@@ -44,7 +44,7 @@ fn every_kind_of_device_is_asked_for() {
 
 #[test]
 fn what_others_offer_is_left_to_them() {
-    let wanted = permitted(json!({
+    let wanted = permitted(&json!({
         "pciHostDevices": [{"pciVendorSelector": "x", "resourceName": "", "externalResourceProvider": true}],
         "mediatedDevices": [{"mdevNameSelector": "", "resourceName": "a.io/m", "externalResourceProvider": true}],
         "usb": [{"resourceName": "a.io/u", "selectors": [], "externalResourceProvider": true}],
@@ -54,7 +54,7 @@ fn what_others_offer_is_left_to_them() {
 
 #[test]
 fn wrong_items_are_named_and_the_others_count() {
-    let wanted = permitted(json!({
+    let wanted = permitted(&json!({
         "pciHostDevices": [
             {"pciVendorSelector": "10de", "resourceName": "a.io/pci"},
             {"pciVendorSelector": "10de:1eb8", "resourceName": "no name"},
