@@ -450,6 +450,8 @@ mod tests {
     #[expect(clippy::print_stdout, reason = "figures are read in the tests' output")]
     async fn a_plugin_that_has_nothing_to_do_uses_no_cpu() {
         let bench = Bench::registered(vec![unit("a", None)]).await;
+        // What follows a registration is over by then.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let before = thread_time();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let used = thread_time() - before;

@@ -154,7 +154,8 @@ impl Keeper {
     /// Makes the own socket. One that is taken away again and again is made again ever more slowly.
     async fn serve(&mut self, seen: &Seen) {
         let now = seen.now;
-        if self.served_at.is_some_and(|at| now - at > LONGEST) {
+        let served_at = self.served_at.take();
+        if served_at.is_some_and(|at| now - at > LONGEST) {
             self.serving.reset();
         }
         self.own = None;
@@ -166,7 +167,7 @@ impl Keeper {
                 self.own = Some(own);
                 self.served_at = Some(now);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.await_folder().await,
+            Err(_) if !self.folder.is_dir() => self.await_folder().await,
             Err(source) => self.fail(&Fault::Serve {
                 path: self.folder.join(&self.socket),
                 source,
