@@ -90,7 +90,7 @@ pub async fn run(
                 Ok(()) => plugins.begin(&wanted.borrow_and_update().clone()),
                 Err(_) => is_wanted_open = false,
             },
-            Some(request) = requests.recv() => plugins.order(Order::Give(request)),
+            Some(request) = requests.recv(), if plugins.has_room() => plugins.order(Order::Give(request)),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => plugins.on_time(),
             done = plugins.jobs.join_next(), if !plugins.jobs.is_empty() => plugins.done(done),
             () = plugins.running.ended() => plugins.offer(),
@@ -241,7 +241,14 @@ impl Plugins {
             let fault = "takes long, so changes are not seen: a driver or a file of sysfs does not answer; see the kernel's log";
             self.faults.note(LOOKING, Some(fault.to_owned()));
             self.tell();
+            self.orders.extend(self.waiting.drain(..).map(Order::Give));
+            self.work_off();
         }
+    }
+
+    /// Whether another order can be taken.
+    fn has_room(&self) -> bool {
+        self.orders.len() < grant::REQUESTS_MAX
     }
 
     fn order(&mut self, order: Order) {
@@ -291,7 +298,8 @@ impl Plugins {
 
     /// Answers that devices cannot be given. Where they are gone, looks once more before.
     fn refuse(&mut self, mut request: Request, error: AllocateError) {
-        if matches!(error, AllocateError::Gone { .. }) && request.after.is_none() {
+        let is_gone = matches!(error, AllocateError::Gone { .. });
+        if is_gone && request.after.is_none() && self.can_wait() {
             request.after = Some(self.schedule.ask_at_once(true, Instant::now()));
             self.waiting.push(request);
             return;
@@ -299,6 +307,13 @@ impl Plugins {
         tracing::warn!(resource = %request.resource, ids = ?request.ids, %error, "devices were not given");
         // A kubelet that went away needs no answer.
         request.answer.send(Err(error)).ok();
+    }
+
+    /// Whether a request can wait for the host to be looked at.
+    fn can_wait(&mut self) -> bool {
+        // A kubelet that went away waits no more.
+        self.waiting.retain(|request| !request.answer.is_closed());
+        self.waiting.len() < grant::REQUESTS_MAX && !self.is_slow
     }
 
     fn done(&mut self, done: Option<Result<Done, tokio::task::JoinError>>) {
@@ -437,10 +452,13 @@ impl Plugins {
     /// Ends the plugins. What containers have stays theirs.
     async fn end(mut self) {
         self.running.end().await;
-        self.jobs.abort_all();
-        let ending = async { while self.jobs.join_next().await.is_some() {} };
-        // A driver that never answers must not keep the node agent from ending.
-        tokio::time::timeout(JOBS_END_MAX, ending).await.ok();
+        let finishing = async {
+            while let Some(done) = self.jobs.join_next().await {
+                self.done(Some(done));
+            }
+        };
+        // What is under way is noted, but a driver that never answers must not keep the node agent from ending.
+        tokio::time::timeout(JOBS_END_MAX, finishing).await.ok();
         let path = self.setup.host.private_dir.join(report::FILE_NAME);
         let removing = tokio::task::spawn_blocking(move || std::fs::remove_file(path));
         // Where it was never written, there is nothing to remove.

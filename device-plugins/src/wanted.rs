@@ -63,3 +63,30 @@ impl fmt::Display for Problem {
         write!(to, "{}: {}", self.field, self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::Wanted;
+    use crate::usb_list;
+
+    fn folders(wanted: &Wanted) -> Vec<PathBuf> {
+        let sources = wanted.sources();
+        sources.iter().flat_map(|source| source.folders()).collect()
+    }
+
+    #[test]
+    fn only_kinds_that_somebody_asked_for_are_looked_for() {
+        let mut wanted = Wanted::default();
+        assert_eq!(wanted.sources().len(), 1);
+        assert!(!folders(&wanted).contains(&"/dev/bus/usb".into()));
+        (wanted.usb, wanted.problems) = usb_list::parse("kubevirt.io/wifi;0bda;0811,nonsense");
+        assert_eq!(wanted.sources().len(), 2);
+        assert!(folders(&wanted).contains(&"/dev/bus/usb".into()));
+        let problem = wanted.problems[0].to_string();
+        let (field, text) = problem.split_once(": ").unwrap();
+        assert_eq!(field, wanted.problems[0].field);
+        assert_eq!(text, wanted.problems[0].text);
+    }
+}

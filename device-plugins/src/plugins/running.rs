@@ -27,6 +27,7 @@ pub(crate) struct Running {
     tasks: JoinSet<ResourceName>,
     folder_changed: watch::Sender<u64>,
     told: Arc<Notify>,
+    is_ending: bool,
 }
 
 #[derive(Debug)]
@@ -45,11 +46,15 @@ impl Running {
             tasks: JoinSet::new(),
             folder_changed: watch::Sender::new(0),
             told,
+            is_ending: false,
         }
     }
 
     /// Has a plugin for each resource and for no other. One that is wanted again while it ends is begun when it has ended.
     pub(crate) fn follow(&mut self, offers: &Offers, plugin_dir: &Path) {
+        if self.is_ending {
+            return;
+        }
         for (resource, plugin) in &self.plugins {
             if !offers.contains_key(resource) && !plugin.stop.is_cancelled() {
                 tracing::info!(%resource, "is offered no more");
@@ -131,8 +136,9 @@ impl Running {
         }
     }
 
-    /// Ends all plugins.
-    pub(crate) async fn end(mut self) {
+    /// Ends all plugins, and begins none any more.
+    pub(crate) async fn end(&mut self) {
+        self.is_ending = true;
         for plugin in self.plugins.values() {
             plugin.stop.cancel();
         }

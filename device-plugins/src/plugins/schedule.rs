@@ -92,7 +92,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::{BETWEEN, SETTLING, Schedule, Sight};
+    use super::{BETWEEN, LONG, SETTLING, Schedule, Sight};
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -140,5 +140,23 @@ mod tests {
         assert_eq!(schedule.next(), None);
         schedule.end();
         assert_eq!(schedule.next(), Some(start + BETWEEN));
+    }
+
+    #[test]
+    fn a_look_that_takes_long_is_remarkable_until_it_ends() {
+        let mut schedule = Schedule::withheld();
+        let start = Instant::now();
+        schedule.ask_at_once(true, start);
+        assert_eq!((schedule.next(), schedule.overdue()), (None, None));
+        assert_eq!(schedule.end(), 0);
+        schedule.begin(start);
+        assert_eq!(schedule.overdue(), Some(start + LONG));
+        assert_eq!(
+            schedule.ask_at_once(true, start),
+            2,
+            "the one under way began before"
+        );
+        assert_eq!(schedule.end(), 1);
+        assert_eq!(schedule.overdue(), None);
     }
 }
