@@ -17,6 +17,8 @@ use crate::objects::{Objects, Refused};
 use crate::server::ApiServer;
 use crate::ticks::Ticks;
 
+/// Changes within this time are looked at together: each look is at all objects.
+const GATHER: Duration = Duration::from_millis(200);
 /// Time that an event is kept, as in Kubernetes.
 const EVENT_LIFE: Duration = Duration::from_secs(3600);
 /// Events that are kept at most.
@@ -42,7 +44,7 @@ pub async fn run(server: ApiServer, authority: String, stop: CancellationToken) 
 }
 
 async fn keep(server: ApiServer, objects: Objects, authority: String) {
-    let mut ticks = Ticks::new(server.store().clone());
+    let mut ticks = Ticks::new(server.store().clone()).gathering(GATHER);
     loop {
         let resources = followed(&server);
         ticks.follow(&resources.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,5 +1,8 @@
 //! Objects for parts of this process, without sockets.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Limited};
@@ -21,6 +24,24 @@ pub struct Refused {
     pub code: u16,
     /// What it said.
     pub message: String,
+}
+
+/// What was made of each object of a resource ([`Objects::project`]), by the object's revision.
+#[derive(Debug)]
+pub struct Projection<T> {
+    resource: &'static str,
+    made: BTreeMap<u64, Arc<T>>,
+}
+
+impl<T> Projection<T> {
+    /// Returns a projection of a resource, of which nothing was made yet.
+    #[must_use]
+    pub fn new(resource: &'static str) -> Self {
+        Self {
+            resource,
+            made: BTreeMap::new(),
+        }
+    }
 }
 
 /// Objects as one user sees them.
@@ -48,6 +69,23 @@ impl Objects {
             .iter()
             .filter_map(|it| serde_json::from_slice(&it.json).ok());
         read.collect()
+    }
+
+    /// Returns what `make` makes of each object of a resource. It is asked again only about objects that changed since the
+    /// last time. They come in the order of their last change.
+    pub fn project<T>(
+        &self,
+        projection: &mut Projection<T>,
+        make: impl Fn(Value) -> T,
+    ) -> Vec<Arc<T>> {
+        let stored = self.api.store().list(projection.resource, None).objects;
+        let mut before = std::mem::take(&mut projection.made);
+        for it in &stored {
+            let known = before.remove(&it.revision);
+            let made = known.unwrap_or_else(|| Arc::new(make(it.value())));
+            projection.made.insert(it.revision, made);
+        }
+        projection.made.values().cloned().collect()
     }
 
     /// Creates or changes an object to have what is given (server-side apply).
@@ -166,5 +204,48 @@ impl Objects {
             code: status.as_u16(),
             message: message.to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use serde_json::{Value, json};
+
+    use super::{Objects, Projection};
+    use crate::server::{ApiServer, Options};
+
+    #[tokio::test]
+    async fn a_projection_is_made_again_of_what_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = ApiServer::open(Options::new(folder.path(), vec![7; 32])).unwrap();
+        let objects = Objects::new(server, "tester");
+        let mut projection = Projection::new("namespaces");
+        let made = Cell::new(0);
+        let mut names = || {
+            made.set(0);
+            let all = objects.project(&mut projection, |it: Value| {
+                made.set(made.get() + 1);
+                it["metadata"]["labels"]["n"].as_str().map(str::to_owned)
+            });
+            let labels: Vec<_> = all.iter().filter_map(|it| it.as_deref()).collect();
+            (labels.concat(), made.get())
+        };
+        assert_eq!(names(), (String::new(), 0));
+        for (name, label) in [("one", "a"), ("two", "b")] {
+            let object = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"n": label}},
+            });
+            objects.create("/api/v1/namespaces", &object).await.unwrap();
+        }
+        assert_eq!(names(), ("ab".to_owned(), 2));
+        assert_eq!(names(), ("ab".to_owned(), 0));
+        let patch = json!({"metadata": {"labels": {"n": "c"}}});
+        objects
+            .merge("/api/v1/namespaces/one", &patch)
+            .await
+            .unwrap();
+        assert_eq!(names(), ("bc".to_owned(), 1));
     }
 }

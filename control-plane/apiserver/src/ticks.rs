@@ -13,6 +13,7 @@ const GATHER: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Ticks {
     store: Store,
+    gather: Duration,
     watches: Vec<(String, Watch)>,
 }
 
@@ -22,8 +23,15 @@ impl Ticks {
     pub fn new(store: Store) -> Self {
         Self {
             store,
+            gather: GATHER,
             watches: Vec::new(),
         }
+    }
+
+    /// Looks at changes together that come within this time, for whoever looks at much and is in no hurry.
+    #[must_use]
+    pub fn gathering(self, gather: Duration) -> Self {
+        Self { gather, ..self }
     }
 
     /// Follows resources from now on.
@@ -48,7 +56,7 @@ impl Ticks {
             }
             Ok(_) => {}
         }
-        sleep(GATHER).await;
+        sleep(self.gather).await;
         for (_, watch) in &mut self.watches {
             while watch.take().is_ok_and(|batch| !batch.changes.is_empty()) {}
         }

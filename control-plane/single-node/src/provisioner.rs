@@ -21,12 +21,12 @@ use apiserver::ticks::Ticks;
 pub const CLASS: &str = "ferrovirt-local";
 /// Provisioner of the class.
 pub const PROVISIONER: &str = "ferrovirt.io/local";
-/// Resources that decide.
+/// Resources that decide. Pods change more often than all others, and decide only while a claim is being deleted.
 const RESOURCES: [&str; 4] = [
     "persistentvolumeclaims",
     "persistentvolumes",
-    "pods",
     "storageclasses.storage.k8s.io",
+    "pods",
 ];
 
 /// Looks after claims and volumes until it is told to stop.
@@ -37,11 +37,26 @@ pub async fn run(
     node: String,
     stop: CancellationToken,
 ) {
-    ticks.follow(&RESOURCES);
+    let [claims, volumes, classes, pods] = RESOURCES;
+    let followed = |with_pods: bool| &RESOURCES[..RESOURCES.len() - usize::from(!with_pods)];
+    let mut follows_pods = false;
+    ticks.follow(followed(follows_pods));
     // A claim is told once why it waits.
     let mut told = BTreeMap::new();
     loop {
-        let [claims, volumes, pods, classes] = RESOURCES.map(|it| objects.list(it));
+        let [claims, volumes, classes] = [claims, volumes, classes].map(|it| objects.list(it));
+        let needs_pods = claims.iter().any(plan::is_going);
+        if needs_pods != follows_pods {
+            follows_pods = needs_pods;
+            ticks.follow(followed(follows_pods));
+            // Changes between the look and now would be missed.
+            continue;
+        }
+        let pods = if needs_pods {
+            objects.list(pods)
+        } else {
+            Vec::new()
+        };
         for action in plan(&claims, &volumes, &pods, &classes) {
             let name = format!("{action:?}");
             if let Err(error) = act(&objects, &folder, &node, action, &mut told).await {

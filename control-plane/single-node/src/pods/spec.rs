@@ -159,19 +159,7 @@ impl Parts<'_> {
 
     /// Returns request and limit of a resource.
     fn amount(&self, name: &str) -> Option<(u64, Option<u64>)> {
-        let resources = self.container.resources.as_ref()?;
-        let read = if name == "cpu" { milli } else { units };
-        let limit = resources
-            .limits
-            .as_ref()
-            .and_then(|limits| limits.get(name))
-            .map(read);
-        let request = resources
-            .requests
-            .as_ref()
-            .and_then(|requests| requests.get(name))
-            .map(read);
-        Some((request.or(limit).unwrap_or(0), limit))
+        amount(self.container, name)
     }
 
     /// Returns what the container may use.
@@ -435,4 +423,22 @@ fn resolver(spec: &PodSpec) -> String {
         text.push_str(&format!("options {}\n", options.join(" ")));
     }
     text
+}
+
+/// Returns what a container asks for and how much it may use of a resource: CPU in thousandths, others in units.
+fn amount(container: &Container, name: &str) -> Option<(u64, Option<u64>)> {
+    let resources = container.resources.as_ref()?;
+    let read = if name == "cpu" { milli } else { units };
+    let limits = resources.limits.as_ref();
+    let limit = limits.and_then(|limits| limits.get(name)).map(read);
+    let requests = resources.requests.as_ref();
+    let request = requests.and_then(|requests| requests.get(name)).map(read);
+    Some((request.or(limit).unwrap_or(0), limit))
+}
+
+/// Returns the processor time that a pod's containers ask for, in thousandths of a processor.
+pub(super) fn cpu_request(pod: &Pod) -> u64 {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let asked = containers.filter_map(|container| Some(amount(container, "cpu")?.0));
+    asked.fold(0, u64::saturating_add)
 }

@@ -63,7 +63,7 @@ pub enum Action {
     },
 }
 
-/// Returns what is to be done.
+/// Returns what is to be done. Pods decide about claims that are being deleted and about no others.
 #[must_use]
 pub fn plan(claims: &[Value], volumes: &[Value], pods: &[Value], classes: &[Value]) -> Vec<Action> {
     let mut actions: Vec<_> = claims
@@ -83,14 +83,18 @@ pub fn plan(claims: &[Value], volumes: &[Value], pods: &[Value], classes: &[Valu
 }
 
 fn is_waiting(claim: &Value) -> bool {
-    claim["status"]["phase"] != "Bound" && claim["metadata"]["deletionTimestamp"].is_null()
+    claim["status"]["phase"] != "Bound" && !is_going(claim)
+}
+
+/// Whether a claim is being deleted, so that it matters whether pods use it.
+pub(super) fn is_going(claim: &Value) -> bool {
+    !claim["metadata"]["deletionTimestamp"].is_null()
 }
 
 fn protection(claim: &Value, pods: &[Value]) -> Option<Action> {
     let finalizers: Vec<String> = texts(&claim["metadata"]["finalizers"]);
     let is_protected = finalizers.iter().any(|it| it == PROTECTION);
-    let is_going = !claim["metadata"]["deletionTimestamp"].is_null();
-    let wanted = match (is_going, is_protected) {
+    let wanted = match (is_going(claim), is_protected) {
         (false, false) => finalizers
             .into_iter()
             .chain([PROTECTION.to_owned()])

@@ -14,8 +14,9 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "devices"];
 const KEEPERS: &str = "keepers";
 /// Period in which processor time is counted.
 const CPU_PERIOD_US: u64 = 100_000;
-/// Least share and quota that the kernel takes.
+/// Least and greatest share, and least quota, that the kernel takes.
 const CPU_SHARES_MIN: u64 = 2;
+const CPU_SHARES_MAX: u64 = 262_144;
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 /// Devices that every container has, as rules of version 1: nodes may be made, and the harmless ones used.
 const DEVICES: [&str; 11] = [
@@ -201,6 +202,31 @@ impl Cgroups {
         group.folders.push(folder);
     }
 
+    /// Sets a pod's share of processor time when others want it too, in thousandths of a processor. A pod without groups
+    /// is left alone. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the host does not allow it.
+    pub fn weigh(&self, pod: &str, milli: u64) -> io::Result<()> {
+        let of_v1 = self
+            .v1
+            .get("cpu")
+            .map(|root| (root, "cpu.shares", shares(milli)));
+        let of_v2 = self
+            .v2
+            .as_ref()
+            .map(|root| (root, "cpu.weight", weight(milli)));
+        for (root, name, value) in of_v1.into_iter().chain(of_v2) {
+            let written = fs::write(self.pod_folder(root, pod).join(name), value.to_string());
+            written.or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Ok(())
+    }
+
     fn pod_folder(&self, root: &Path, pod: &str) -> PathBuf {
         root.join(&self.parent).join(format!("pod{pod}"))
     }
@@ -259,8 +285,7 @@ fn limit_v1(controller: &str, folder: &Path, limits: &Limits) -> io::Result<()> 
     };
     match controller {
         "cpu" => {
-            let shares = limits.cpu_request_milli * 1024 / 1000;
-            write("cpu.shares", shares.max(CPU_SHARES_MIN).to_string())?;
+            write("cpu.shares", shares(limits.cpu_request_milli).to_string())?;
             limits.cpu_limit_milli.map_or(Ok(()), |milli| {
                 write("cpu.cfs_quota_us", cpu_quota(milli).to_string())
             })
@@ -287,6 +312,16 @@ fn limit_v1(controller: &str, folder: &Path, limits: &Limits) -> io::Result<()> 
     }
 }
 
+/// Shares of version 1 for thousandths of a processor.
+fn shares(milli: u64) -> u64 {
+    (milli.saturating_mul(1024) / 1000).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX)
+}
+
+/// The weight of version 2: 2 to 262144 shares are 1 to 10000 (KEP-2254).
+fn weight(milli: u64) -> u64 {
+    1 + (shares(milli) - CPU_SHARES_MIN) * 9999 / (CPU_SHARES_MAX - CPU_SHARES_MIN)
+}
+
 fn cpu_quota(milli: u64) -> u64 {
     (milli * CPU_PERIOD_US / 1000).max(CPU_QUOTA_MIN_US)
 }
@@ -296,12 +331,7 @@ fn limit_v2(folder: &Path, limits: &Limits) -> io::Result<()> {
         fs::write(folder.join(name), value)
             .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
     };
-    // 2 to 262144 shares are 1 to 10000 of weight (KEP-2254).
-    let shares = (limits.cpu_request_milli * 1024 / 1000).clamp(CPU_SHARES_MIN, 262_144);
-    write(
-        "cpu.weight",
-        (1 + (shares - 2) * 9999 / 262_142).to_string(),
-    )?;
+    write("cpu.weight", weight(limits.cpu_request_milli).to_string())?;
     if let Some(milli) = limits.cpu_limit_milli {
         write("cpu.max", format!("{} {CPU_PERIOD_US}", cpu_quota(milli)))?;
     }
@@ -375,7 +405,7 @@ fn remove_folders(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroups, cpu_quota};
+    use super::{Cgroups, cpu_quota, shares, weight};
     use crate::sandbox::mount_table::{MountEntry, MountTable};
 
     fn mounted(kind: &str, point: &str, options: &str) -> MountEntry {
@@ -402,6 +432,28 @@ mod tests {
         let controllers: Vec<_> = found.v1.keys().copied().collect();
         assert_eq!(controllers, ["cpu", "cpuacct", "memory"]);
         assert_eq!(found.v2, None);
+    }
+
+    #[test]
+    fn a_pod_is_weighed_where_it_has_a_group() {
+        let root = tempfile::tempdir().unwrap();
+        let point = root.path().to_string_lossy().into_owned();
+        let table = MountTable {
+            entries: vec![mounted("cgroup", &point, "rw,cpu")],
+        };
+        let groups = Cgroups::among(&table, "ferrovirt");
+        groups.weigh("gone", 500).unwrap();
+        let folder = root.path().join("ferrovirt/podone");
+        std::fs::create_dir_all(&folder).unwrap();
+        groups.weigh("one", 500).unwrap();
+        let shares = std::fs::read_to_string(folder.join("cpu.shares")).unwrap();
+        assert_eq!(shares, "512");
+    }
+
+    #[test]
+    fn shares_and_weights_are_what_the_kernel_takes() {
+        assert_eq!([0, 1000, u64::MAX / 1024].map(shares), [2, 1024, 262_144]);
+        assert_eq!([0, 1000, u64::MAX / 1024].map(weight), [1, 39, 10_000]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Binds pods as they come.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Amounts, Fit, add, fit, is_finished, path, requests};
-use apiserver::objects::{Objects, Refused};
+use apiserver::objects::{Objects, Projection, Refused};
 use apiserver::ticks::Ticks;
 
 /// The scheduler that pods name when they mean this one.
@@ -16,9 +17,10 @@ const NAME: &str = "default-scheduler";
 /// Binds pods to the node until it is told to stop.
 pub async fn run(objects: Objects, mut ticks: Ticks, node: String, stop: CancellationToken) {
     ticks.follow(&["pods", "nodes"]);
+    let mut known = Projection::new("pods");
     let mut told = BTreeMap::new();
     loop {
-        let pods = objects.list("pods");
+        let pods = objects.project(&mut known, seen);
         let here = objects
             .list("nodes")
             .into_iter()
@@ -34,18 +36,18 @@ pub async fn run(objects: Objects, mut ticks: Ticks, node: String, stop: Cancell
 
 async fn place_all(
     objects: &Objects,
-    pods: &[Value],
+    pods: &[Arc<Seen>],
     node: &Value,
     told: &mut BTreeMap<String, String>,
 ) {
     let mut taken = Amounts::new();
-    let running = pods
-        .iter()
-        .filter(|it| it["spec"]["nodeName"].is_string() && !is_finished(it));
-    for pod in running {
-        add(&mut taken, &requests(pod));
+    let mut waiting = Vec::new();
+    for pod in pods {
+        match pod.as_ref() {
+            Seen::Takes(amounts) => add(&mut taken, amounts),
+            Seen::Waits(pod) => waiting.push(pod),
+        }
     }
-    let waiting: Vec<_> = pods.iter().filter(|it| is_waiting(it)).collect();
     told.retain(|uid, _| {
         waiting
             .iter()
@@ -63,6 +65,26 @@ async fn place_all(
             warn!(pod = %pod["metadata"]["name"], %error, "cannot place a pod; will try again with the next change");
         }
     }
+}
+
+/// What counts of a pod.
+enum Seen {
+    /// What it takes of the node; nothing once it has ended.
+    Takes(Amounts),
+    /// It is to be placed.
+    Waits(Value),
+}
+
+fn seen(pod: Value) -> Seen {
+    if is_waiting(&pod) {
+        return Seen::Waits(pod);
+    }
+    let is_running = pod["spec"]["nodeName"].is_string() && !is_finished(&pod);
+    Seen::Takes(if is_running {
+        requests(&pod)
+    } else {
+        Amounts::new()
+    })
 }
 
 fn is_waiting(pod: &Value) -> bool {

@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+use tokio::time::sleep;
 
 use super::minder::Happening;
 use super::{Site, Worker, again, in_turn};
@@ -15,7 +17,7 @@ use crate::pods::environment::{Surroundings, units, variables};
 use crate::pods::observed::{Finished, Refusal};
 use crate::pods::plan::init_containers;
 use crate::pods::probes::{self, Subject};
-use crate::pods::spec::{Parts, SpecError, message_path};
+use crate::pods::spec::{Parts, SpecError, cpu_request, message_path};
 use crate::pods::volumes::{on_disk, pull_policy};
 use crate::sandbox::container::{Container as Run, Fresh, Life};
 use crate::sandbox::host_image;
@@ -27,6 +29,11 @@ use crate::sandbox::record::Ended;
 const MESSAGE_LEN_MAX_BYTES: u64 = 4096;
 /// Most bytes of the log that stand for last words.
 const LOG_TAIL_LEN_BYTES: u64 = 2048;
+
+/// A pod that starts has this share of processor time, in thousandths of a processor, for this long: else a machine would
+/// start the slower the more others boot, since each asks for little and uses all there is.
+const HEAD_START_MILLI: u64 = 20_000;
+const HEAD_START: Duration = Duration::from_millis(1500);
 
 /// Why a container does not start, with the word for it that Kubernetes has.
 struct Obstacle {
@@ -113,6 +120,7 @@ impl Worker {
         let started = self.launch(&container, gathered, run).await;
         match started {
             Ok(fresh) => {
+                self.end_head_start(HEAD_START);
                 self.observed.runs_mut(&name).begin(
                     fresh.started.clone(),
                     image_id,
@@ -156,6 +164,16 @@ impl Worker {
                 self.observed.runs_mut(&name).image_id = image_id;
             }
         }
+    }
+
+    /// Gives the pod the share of processor time that it asks for, after a while.
+    pub(super) fn end_head_start(&self, after: Duration) {
+        let (site, uid, milli) = (Arc::clone(&self.site), self.uid(), cpu_request(&self.pod));
+        tokio::spawn(async move {
+            sleep(after).await;
+            // What the host does not allow was told when it started.
+            let _told = on_disk(move || site.cgroups.weigh(&uid, milli)).await;
+        });
     }
 
     async fn launch(
@@ -279,7 +297,9 @@ fn launch(site: &Site, parts: &Parts<'_>) -> Result<Fresh, LaunchError> {
         .as_ref()
         .is_some_and(|context| context.privileged == Some(true));
     let limits = parts.limits(is_privileged).map_err(LaunchError::Spec)?;
-    let (group, missing) = site.cgroups.make(uid, name, &limits);
+    let (group, mut missing) = site.cgroups.make(uid, name, &limits);
+    let favoured = site.cgroups.weigh(uid, HEAD_START_MILLI);
+    missing.extend(favoured.err().map(|error| format!("cpu: {error}")));
     warn_once(&missing);
     let spec = parts.assemble(&group).map_err(LaunchError::Spec)?;
     let folder = site.options.container_dir(uid, name, parts.run);

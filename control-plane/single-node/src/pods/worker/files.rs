@@ -119,6 +119,7 @@ impl Worker {
         let uid = self.uid();
         let folder = self.site.options.sandbox_dir(&uid);
         self.namespaces.net = (!shared(&self.pod).is_net_host).then(|| folder.join("net"));
+        self.end_head_start(Duration::ZERO);
         tracing::info!(
             pod = self.name(),
             uid,
