@@ -53,6 +53,9 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Failure> {
                 "the patch nests values deeper than {DEPTH_MAX}"
             )));
         }
+        if is_absence_told(&patched, &operation) {
+            continue;
+        }
         let one = [operation];
         json_patch::patch_unsafe(&mut patched, &one).map_err(|error| {
             let message = format!("the JSON patch does not apply: {error}");
@@ -60,6 +63,20 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Failure> {
         })?;
     }
     Ok(patched)
+}
+
+/// Whether an operation tests a field for `null` that an object lacks. Kubernetes' API server takes that for true, and clients
+/// in Go, which tell an empty list from none by nothing else, rely on it.
+fn is_absence_told(doc: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let Some((parent, field)) = test.path.split_back() else {
+        return false;
+    };
+    let parent = doc.pointer(parent.as_str()).and_then(Value::as_object);
+    test.value.is_null()
+        && parent.is_some_and(|fields| !fields.contains_key(field.decoded().as_ref()))
 }
 
 fn too_large(message: String) -> Failure {

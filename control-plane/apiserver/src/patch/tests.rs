@@ -68,6 +68,31 @@ fn applied(live: Option<&Value>, wanted: &Value, manager: &str) -> Value {
     apply(&pod(), live, wanted, manager, false, "", now()).unwrap()
 }
 
+/// What virtctl sends to give a machine its first key.
+#[test]
+fn a_field_that_is_not_there_passes_for_null_in_a_test() {
+    let doc = json!({"spec": {"a/b": null, "list": [1]}});
+    let tested = |path: &str, value: Value| {
+        let patch = json!([
+            {"op": "test", "path": path, "value": value},
+            {"op": "add", "path": "/spec/keys", "value": ["k"]},
+        ]);
+        json_patch(&doc, &patch)
+    };
+    let changed = tested("/spec/keys", Value::Null).unwrap();
+    assert_eq!(changed["spec"]["keys"], json!(["k"]));
+    assert!(tested("/spec/a~1b", Value::Null).is_ok());
+    for (path, value) in [
+        ("/spec/keys", json!([])),
+        ("/spec/list", Value::Null),
+        ("/status/keys", Value::Null),
+        ("/spec/list/1", Value::Null),
+        ("", Value::Null),
+    ] {
+        assert_eq!(tested(path, value).unwrap_err().code, 422, "{path}");
+    }
+}
+
 #[test]
 fn a_json_patch_changes_and_a_failed_test_is_refused() {
     let doc = json!({"a": {"b": 1}});
