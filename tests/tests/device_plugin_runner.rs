@@ -447,7 +447,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::print_stdout, reason = "figures are read in the tests' output")]
     async fn a_plugin_that_has_nothing_to_do_uses_no_cpu() {
         let bench = Bench::registered(vec![unit("a", None)]).await;
         // What follows a registration is over by then.

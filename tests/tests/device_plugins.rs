@@ -109,7 +109,6 @@ mod tests {
     }
 
     /// Tells a figure where the reader of the tests finds it.
-    #[expect(clippy::print_stdout, reason = "figures are read in the tests' output")]
     fn figure(what: &str, value: impl std::fmt::Debug) {
         println!("figure: {what}: {value:?}");
     }
