@@ -26,10 +26,10 @@ define optional
 	else echo "skipped: cargo-$(1) is not installed"; fi
 endef
 
-.PHONY: help demo test check bench images deep clean
+.PHONY: help demo test test-node check bench images deep clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: images ## Run a node, apply a VirtualMachine, log in to its console, stop it; and how to go on by hand
 	$(CARGO) build --release --locked -p launcher -p single-node -p virtctl -p tests --bins
@@ -38,6 +38,12 @@ demo: images ## Run a node, apply a VirtualMachine, log in to its console, stop 
 test: images ## Run all tests, those that boot guests included
 	$(CARGO) build --locked $(PROGRAMS)
 	FERROVIRT_REQUIRE_GUESTS=1 $(RUN_TESTS)
+
+test-node: images ## Give real devices away on a worker node inside QEMU, and show the node's table of devices
+	@command -v qemu-system-x86_64 >/dev/null || \
+		{ echo "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86" >&2; exit 1; }
+	$(CARGO) build --locked -p launcher -p handler --bins
+	FERROVIRT_REQUIRE_GUESTS=1 $(CARGO) test --locked -p tests --test device_node -- --nocapture
 
 check: ## Format, lints, tests without guests, documentation, and the optional tools that are installed
 	$(CARGO) fmt --all --check

@@ -167,10 +167,9 @@ mkdir -p "$work/kvm/kvm"
 take_module kvm-amd "$work/kvm/kvm"
 printf '%s\n' $load_order >"$work/kvm/kvm/order"
 
-# A worker node with devices to be given away: the generic kernel, since the cloud one has no USB. No module depends on
-# those that pass an IOMMU on or speak for any HID.
+# A worker node with devices to be given away: the generic kernel, since the cloud one has no USB.
 node_wanted="xhci_pci usb_storage ftdi_sio usbhid hid_generic sd_mod nvme vfio_pci vfio_iommu_type1 vhost_net vhost_vsock
-    tun kvm_amd"
+    tun kvm_amd pci_stub"
 node_release=$(release_of "$node_kernel")
 modules=$(modules_of "$node_kernel")
 [ -n "$modules" ] || die "$node_kernel holds no modules for $node_release"

@@ -78,8 +78,8 @@ impl Guests {
         self.folder.join("node-vmlinuz")
     }
 
-    /// The initramfs of a worker node whose devices are given away: loads the drivers, prints `FERROVIRT-NODE` and becomes
-    /// `/node/agent`, which a test appends in an archive of its own.
+    /// The initramfs of a worker node whose devices are given away: loads the drivers, prints `FERROVIRT-NODE` and
+    /// runs `/node/device_node`, which a test appends in an archive of its own ([`crate::device_node`]).
     #[must_use]
     pub fn node_initrd(&self) -> PathBuf {
         self.folder.join("node-initrd")

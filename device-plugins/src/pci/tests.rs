@@ -102,23 +102,25 @@ fn what_a_real_node_recorded_is_offered() {
         "recorded-node-mixed",
         &["q.io/nvme=1b36:0010", "q.io/edu=1234:11e8"],
         "q.io/nvme
-         pci-0000-01-00.4 = 0000:01:00.4 of 1: vfio, 10*
-         pci-0000-01-00.5 = 0000:01:00.5 of 1: vfio, 11*
-         pci-0000-01-00.6 = 0000:01:00.6 of 1: vfio, 12*
-         pci-0000-01-00.7 = 0000:01:00.7 of 1: vfio, 13*
-         - 0000:01:00.0 has virtual functions (8): ask for those, or remove them to offer it as a whole (write 0 to its sriov_numvfs)
-         - 0000:01:00.1 has no driver: bind it to vfio-pci (driverctl set-override 0000:01:00.1 vfio-pci), or start the node agent with --bind-vfio
-         - 0000:01:00.2 has no driver: bind it to vfio-pci (driverctl set-override 0000:01:00.2 vfio-pci), or start the node agent with --bind-vfio
-         - 0000:01:00.3 has no driver: bind it to vfio-pci (driverctl set-override 0000:01:00.3 vfio-pci), or start the node agent with --bind-vfio
-         - 0000:01:01.0 has no driver: bind it to vfio-pci (driverctl set-override 0000:01:01.0 vfio-pci), or start the node agent with --bind-vfio
+         pci-0000-41-00.1 = 0000:41:00.1 of 1 numa 1: vfio, 9*
+         pci-0000-41-00.2 = 0000:41:00.2 of 1 numa 1: vfio, 10*
+         pci-0000-41-00.3 = 0000:41:00.3 of 1 numa 1: vfio, 11*
+         pci-0000-41-00.4 = 0000:41:00.4 of 1 numa 1: vfio, 12*
+         - 0000:41:00.0 has virtual functions (8): ask for those, or remove them to offer it as a whole (write 0 to its sriov_numvfs)
+         - 0000:41:00.5 has the driver pci-stub: bind it to vfio-pci (driverctl set-override 0000:41:00.5 vfio-pci), or start the node agent with --bind-vfio
+         - 0000:41:00.6 has no driver: bind it to vfio-pci (driverctl set-override 0000:41:00.6 vfio-pci), or start the node agent with --bind-vfio
+         - 0000:41:00.7 has no driver: bind it to vfio-pci (driverctl set-override 0000:41:00.7 vfio-pci), or start the node agent with --bind-vfio
+         - 0000:41:01.0 has no driver: bind it to vfio-pci (driverctl set-override 0000:41:01.0 vfio-pci), or start the node agent with --bind-vfio
          q.io/edu
-         - 0000:00:03.0 has no driver: bind it to vfio-pci (driverctl set-override 0000:00:03.0 vfio-pci)",
+         - 0000:00:10.0 has no driver: bind it to vfio-pci (driverctl set-override 0000:00:10.0 vfio-pci)
+         - 0000:01:01.0 shares IOMMU group 5 with 0000:01:02.0 (driver xhci_hcd): a group is given as a whole, so bind what else is in it to vfio-pci too, or leave it without a driver",
     );
     check(
         "recorded-node",
         &["q.io/edu=1234:11e8"],
         "q.io/edu
-         pci-0000-00-03.0 = 0000:00:03.0 of 1: vfio, 3*",
+         pci-0000-00-10.0 = 0000:00:10.0 of 1: vfio, 4*
+         pci-0000-01-01.0 = 0000:01:01.0 of 2: vfio, 5*",
     );
 }
 
