@@ -8,7 +8,7 @@ mod tests {
     use device_plugins::wanted::Wanted;
     use nix::sys::signal::Signal;
     use serde_json::{Value, json};
-    use tests::api_endpoint::{ApiEndpoint, ObjectKey, Resource};
+    use tests::api_endpoint::{ApiEndpoint, ObjectKey, Resource, Which};
     use tests::console::{Console, Spawned};
     use tests::device_host::{DeviceHost, UsbDevice};
     use tests::kubelet::Mode;
@@ -238,5 +238,31 @@ mod tests {
         let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
         let is_kubelets = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("kubelet");
         assert!(left.iter().all(is_kubelets), "{left:?}");
+    }
+
+    #[test]
+    fn a_role_that_may_not_tell_the_nodes_status_is_complained_of_once() {
+        let mut site = Site::new();
+        site.start_kubelet();
+        site.api.answer(403, Which::Writes, 10_000);
+        let Some(()) = site.start() else { return };
+        site.until(WIFI, 1, 1);
+        let complaint = "cannot tell the node's status which devices are offered";
+        let until = |what: &str, is_so: &dyn Fn() -> bool| {
+            let began = Instant::now();
+            while !is_so() {
+                assert!(began.elapsed() < PATIENCE, "{what}\n{}", site.log());
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        };
+        until("it complains", &|| site.log().contains(complaint));
+        assert!(site.log().contains("role patch nodes/status"));
+        let (_, writes) = site.api.requests();
+        site.host
+            .unplug(&UsbDevice::new("1-1", (0x0bda, 0x0811), 2))
+            .expect("unplug a device");
+        site.until(WIFI, 0, 0);
+        until("it tries again", &|| site.api.requests().1 > writes);
+        assert_eq!(site.log().matches(complaint).count(), 1, "{}", site.log());
     }
 }

@@ -1,6 +1,6 @@
 //! Which devices plugins offer, and who has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::checkpoint::Given;
 
@@ -108,7 +108,7 @@ impl Registry {
     /// Returns healthy devices that nobody has, at least so many.
     pub(super) fn free(&self, resource: &str, count: usize) -> Result<Vec<String>, Shortage> {
         let offer = self.offers.get(resource).ok_or(Shortage::Unknown)?;
-        let taken: Vec<_> = self
+        let taken: HashSet<_> = self
             .given
             .iter()
             .filter(|given| given.resource == resource)
