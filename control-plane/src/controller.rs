@@ -33,7 +33,6 @@ mod time;
 mod watch;
 mod work;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -148,18 +147,4 @@ async fn until(stop: CancellationToken, mut tasks: JoinSet<()>) -> Result<(), Co
         () = stop.cancelled() => Ok(()),
         ended = tasks.join_next() => Err(ControllerError::Task(ended.and_then(Result::err))),
     }
-}
-
-/// Returns an error with all its causes, in one line.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api::duration;
+use api::error_chain::chain;
 use clap::{ArgAction, Parser, ValueEnum};
 use proto::node::NodeFacts;
 use tracing_subscriber::filter::Targets;
@@ -18,7 +19,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::devices::{Command, DeviceArgs};
 use crate::config::{HostPaths, Patience};
-use crate::error_chain::chain;
 use crate::heartbeat;
 use crate::run::{self, Options};
 

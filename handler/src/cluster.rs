@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use futures::{Stream, StreamExt};
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -22,8 +23,6 @@ pub use events::{Event, Recorder};
 pub use instances::{InstanceApi, WriteError, watch as watch_instances};
 pub use kubevirt::{ClusterConfiguration, watch as watch_kubevirt};
 use pace::Pace;
-
-use crate::error_chain::chain;
 
 /// Time for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ mod queue;
 
 use std::sync::Arc;
 
+use api::error_chain::chain;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,7 +24,6 @@ use self::memory::Memory;
 pub use self::queue::Queue;
 use crate::cluster::{ClusterConfiguration, InstanceApi, Recorder, WriteError};
 use crate::config::{HostPaths, Patience};
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::{Launchers, Seen};
 use crate::plan::{Action, Desired, Instance, Observed, plan};

@@ -18,7 +18,6 @@ pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod devices;
-mod error_chain;
 pub mod heartbeat;
 pub mod key;
 pub mod launchers;

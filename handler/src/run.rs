@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use kube::Client;
 use proto::node::NodeFacts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +27,6 @@ use crate::cluster::{
 use crate::config::{HostPaths, Patience};
 use crate::controller::{self, Parts, Queue};
 use crate::devices::{self, DeviceFlags, DeviceSetup};
-use crate::error_chain::chain;
 use crate::heartbeat::Heart;
 use crate::launchers::{Launchers, LaunchersError};
 use crate::server::{ServerError, Servers};

@@ -17,6 +17,7 @@ pub mod defaulting;
 pub mod devices;
 pub mod domain;
 pub mod duration;
+pub mod error_chain;
 pub mod events;
 pub mod features;
 pub mod field;

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use api::error_chain::chain;
 use clap::{ArgAction, Parser};
 use tracing::info;
 
-use super::{ControllerError, Options, error_chain, run, serve};
+use super::{ControllerError, Options, run, serve};
 use crate::program::{self, ProgramError};
 
 /// Runs the controllers of KubeVirt virtual machines.
@@ -134,7 +135,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _unprintable = writeln!(std::io::stderr(), "error: {}", error_chain(&error));
+            let _unprintable = writeln!(std::io::stderr(), "error: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -20,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::api_server::{ApiError, ApiServer};
 use super::change::{self, set, text};
 use super::key::{Key, Kind};
-use super::{error_chain, serve};
+use super::serve;
 
 /// Name of the lease; upstream's, so that never two kinds of controllers act.
 const NAME: &str = "virt-controller";
@@ -118,7 +119,7 @@ impl Candidate {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    let text = error_chain(&error);
+                    let text = chain(&error);
                     if text == last {
                         debug!(error = text, "still cannot take the lease");
                     } else {
@@ -150,7 +151,7 @@ impl Candidate {
             match step {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => break,
-                Ok(Err(error)) => warn!(error = error_chain(&error), "cannot renew the lease"),
+                Ok(Err(error)) => warn!(error = chain(&error), "cannot renew the lease"),
                 Err(_) => warn!("cannot renew the lease: no answer"),
             }
             if renewed.elapsed() >= DEADLINE {
@@ -252,7 +253,7 @@ impl Candidate {
         if let Some(patch) = change::patch(&old, &next)
             && let Err(error) = self.server.patch(&self.key, None, &patch).await
         {
-            debug!(error = error_chain(&error), "the lease was not given back");
+            debug!(error = chain(&error), "the lease was not given back");
         }
     }
 }

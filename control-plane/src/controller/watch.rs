@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::error_chain::chain;
 use futures::{StreamExt, pin_mut};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
@@ -96,7 +97,7 @@ struct Complaint {
 
 impl Complaint {
     fn tell(&mut self, kind: Kind, error: &watcher::Error) {
-        let text = super::error_chain(error);
+        let text = chain(error);
         let is_fresh = self.told.is_some_and(|told| told.elapsed() < COMPLAINT);
         if text == self.last && is_fresh {
             debug!(kind = kind.name(), error = text, "still cannot watch");

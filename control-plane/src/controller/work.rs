@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::error_chain::chain;
 use jiff::Timestamp;
 use json_patch::Patch;
 use serde_json::Value;
@@ -22,7 +23,7 @@ use super::events::{Event, Recorder};
 use super::instance::Past;
 use super::key::{Key, Kind};
 use super::queue::Queue;
-use super::{Options, error_chain, serve, watch};
+use super::{Options, serve, watch};
 
 /// Wait before a decision is made anew because somebody else wrote meanwhile.
 const MEANWHILE: Duration = Duration::from_millis(20);
@@ -83,7 +84,7 @@ impl Work {
                 }
                 Err(error) => {
                     serve::DECISIONS[1].fetch_add(1, Ordering::Relaxed);
-                    let text = error_chain(&error);
+                    let text = chain(&error);
                     warn!(object = %key, error = text, "failed; will try again");
                     self.queue.failed(&key);
                 }
@@ -190,7 +191,7 @@ impl Work {
     fn note_trouble(&self, about: &Key, key: &Key, error: &ApiError) {
         let text = match error {
             ApiError::Refused { message, .. } => message.clone(),
-            other => error_chain(other),
+            other => chain(other),
         };
         let text = match key.kind {
             Kind::Pod => format!("Error creating pod: {text}"),

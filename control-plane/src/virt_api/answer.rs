@@ -184,17 +184,3 @@ pub(crate) fn json_response(code: StatusCode, body: &Value) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
-
-/// Returns an error and its causes in a line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}

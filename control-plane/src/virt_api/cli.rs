@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use api::error_chain::chain;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use super::answer::chain;
 use super::node::HANDLER_PORT;
 use super::server::{FrontProxy, Server, TlsFiles};
 use super::{HandlerAddress, HandlerPlace, Identity, Options, Pem, router};

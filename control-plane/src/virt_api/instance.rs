@@ -4,6 +4,7 @@ mod check;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use api::error_chain::chain;
 use api::options::{FreezeUnfreezeTimeout, MAX_OPTIONS_LEN, PauseOptions, UnpauseOptions};
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -22,7 +23,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::info;
 
-use super::answer::{Refusal, chain};
+use super::answer::Refusal;
 use super::objects::{Kind, text};
 use super::request::{Desk, Named, Route, bytes};
 use super::stream::{self, MESSAGE_LEN_MAX_BYTES, SUBPROTOCOL, WAITING_LEN_BYTES, relay};

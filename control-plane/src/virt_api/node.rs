@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use tracing::debug;
 
 pub(crate) use self::identity::common_name;
 pub use self::identity::{Identity, IdentityError, Pem};
-use super::answer::{Refusal, chain};
+use super::answer::Refusal;
 use super::objects::{Kind, Objects, text};
 
 /// Port of node agents for consoles and lifecycle requests, unless they are told another.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use api::error_chain::chain;
 use http::{Method, Request, StatusCode, header};
 use json_patch::Patch;
 use kube::Client;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::answer::{Refusal, chain};
+use super::answer::Refusal;
 
 /// Time for an answer of the API server; admission by webhooks takes up to 10 s.
 const ANSWER: Duration = Duration::from_secs(20);

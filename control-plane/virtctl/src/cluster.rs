@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::error_chain::chain;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::connection::ConnectionFlags;
-use crate::failure::{Failure, Refusal, chain};
+use crate::failure::{Failure, Refusal};
 
 /// Group of the actions.
 const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1";

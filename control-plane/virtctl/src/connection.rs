@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use clap::Args;
 use kube::Config;
 use kube::config::{
@@ -10,7 +11,7 @@ use kube::config::{
     NamedCluster, NamedContext,
 };
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// Name of what flags add to a kubeconfig.
 const BY_FLAGS: &str = "flags";

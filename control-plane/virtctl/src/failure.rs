@@ -1,6 +1,5 @@
 //! Why a command is not done, with the cause and, where there is one, the cure.
 
-use std::error::Error;
 use std::io;
 
 use kube::core::Status;
@@ -137,19 +136,4 @@ impl Failure {
             _ => None,
         }
     }
-}
-
-/// Returns an error with everything that led to it, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some libraries' errors say what their source says.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
 }

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use api::error_chain::chain;
 use clap::{Args, Subcommand};
 
 use crate::devices::{DeviceFlags, Format, MAX_DEVICES_MAX, show};
-use crate::error_chain::chain;
 
 /// Arguments about devices.
 #[derive(Clone, Debug, Args)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::error_chain::chain;
 use api::events::{NORMAL, WARNING};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event as KubeEvent;
@@ -18,7 +19,6 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::status::{MESSAGE_CHARS_MAX, bounded, rfc3339};
 

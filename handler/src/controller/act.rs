@@ -1,5 +1,6 @@
 //! Carrying out what was planned.
 
+use api::error_chain::chain;
 use api::events::{message, reason};
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -8,7 +9,6 @@ use super::Controller;
 use super::memory::Record;
 use super::observe::{DomainSight, Object, Sight};
 use crate::cluster::Event;
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::CommandError;
 use crate::plan::{Action, Machine, Outcome, Plan};

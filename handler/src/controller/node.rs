@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use api::Vmi;
+use api::error_chain::chain;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
@@ -12,7 +13,6 @@ use super::Controller;
 use super::memory::Record;
 use super::observe::{DomainSight, Object, Sight};
 use crate::config::HostPaths;
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::Launcher;
 use crate::mounts::{self, Mounted};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Vmi;
+use api::error_chain::chain;
 use api::labels;
 use api::status::Phase;
 use jiff::Timestamp;
@@ -16,7 +17,6 @@ use tracing::{debug, error};
 use super::Controller;
 use super::memory::{Record, Told};
 use crate::cluster::WriteError;
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::{AttachError, Launcher, VmiIdentity};
 use crate::plan::{DomainView, Instance, LauncherView};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use device_plugins::report::Report;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -15,7 +16,6 @@ use tracing::{debug, warn};
 
 use super::complaints::{Subject, complaints, refusal};
 use super::table::plain;
-use crate::error_chain::chain;
 
 /// Type of the node's condition about device plugins.
 pub const CONDITION: &str = "ferrovirt.io/DevicePlugins";

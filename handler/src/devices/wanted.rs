@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::components::resource;
+use api::error_chain::chain;
 use api::kubevirt::{Configuration, PermittedHostDevices, UsbSelector as PermittedUsb};
 use device_plugins::char_device::{CharDevices, MAX_DEVICES};
 use device_plugins::mediated::MediatedSelector;
@@ -14,7 +15,6 @@ use device_plugins::wanted::{Problem, Wanted};
 use proto::node::NodeFacts;
 
 use crate::cli::Accel;
-use crate::error_chain::chain;
 use crate::run::measured;
 
 /// Most units of a shared device: a list of them still fits a message of the kubelet's, many times over.

@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use tonic::{Code, Status};
-
-use crate::error_chain::chain;
 
 /// Bytes of a launcher's message that are kept: it may end up in a condition.
 const MESSAGE_LEN_MAX_BYTES: usize = 1024;

@@ -1,12 +1,12 @@
 //! What is answered when a request cannot be done: `metav1.Status`.
 
+use api::error_chain::chain;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::error_chain::chain;
 use crate::key::VmiKey;
 use crate::launchers::CommandError;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use api::error_chain::chain;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
@@ -153,11 +154,4 @@ fn failed(reference: &str, error: &dyn std::error::Error) -> ImageError {
         reference: reference.to_owned(),
         reason: chain(error),
     }
-}
-
-/// Returns an error with all its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |it| it.source());
-    let texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }

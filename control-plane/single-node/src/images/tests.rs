@@ -6,6 +6,7 @@ mod pulls;
 use std::fs;
 use std::path::Path;
 
+use api::error_chain::chain;
 use serde_json::json;
 
 use self::fixture::Fixture;
@@ -171,7 +172,7 @@ fn archives_that_are_none_are_refused_with_the_reason() {
     let place = Place::new();
     let refuse = |archive: &[u8], name: Option<&str>, why: &str| {
         let error = place.import(archive, name).unwrap_err();
-        let text = super::source::chain(&error);
+        let text = chain(&error);
         assert!(text.contains(why), "{text}");
     };
     refuse(&fixture.archive(None), None, "--name");

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use api::error_chain::chain;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{
@@ -90,20 +91,6 @@ fn failed(what: String, error: &kube::Error) -> ClusterError {
             reason: chain(error),
         },
     }
-}
-
-/// Returns an error with all its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl Cluster for KubeCluster {

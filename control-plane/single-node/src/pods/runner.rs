@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::error_chain::chain;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -156,10 +157,9 @@ impl Runner {
                 Ok(watcher::Event::Delete(pod)) => {
                     self.forget(pod.metadata.uid.as_deref().unwrap_or_default());
                 }
-                Err(error) => tracing::warn!(
-                    error = super::cluster::chain(&error),
-                    "cannot watch pods; will try again"
-                ),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot watch pods; will try again");
+                }
             }
         }
     }

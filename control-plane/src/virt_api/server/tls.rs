@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use kube::Client;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{FrontProxy, TlsFiles};
-use crate::virt_api::answer::chain;
 use crate::virt_api::objects::{Kind, ObjectName, Objects, text};
 
 /// Time between two looks: the kubelet changes files a minute after the secret.

@@ -1,9 +1,9 @@
 //! HTTP to registries: TLS, redirects, patience.
 
-use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use api::error_chain::chain;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -141,14 +141,6 @@ fn unreachable(uri: &Uri, reason: &str) -> FetchError {
         host,
         reason: format!("{reason}{cure}"),
     }
-}
-
-/// Returns the causes of an error, each once: each layer of the client repeats its own.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |it| (*it).source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 #[cfg(test)]

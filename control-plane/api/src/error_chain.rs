@@ -4,7 +4,7 @@ use std::error::Error;
 
 /// Returns an error with everything that led to it, in one line.
 #[must_use]
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
