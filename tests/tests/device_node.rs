@@ -18,15 +18,17 @@ mod tests {
     const STICK: &str = "example.com/stick";
     const SERIAL: &str = "example.com/serial";
     const HUB: &str = "example.com/hub";
+    const TURNED: &str = "example.com/turned";
     const TABLET: &str = "example.com/tablet";
     const EDU: &str = "example.com/edu";
     const FUNCTION: &str = "example.com/nvme-vf";
     const SATA: &str = "example.com/sata";
     const GPU: &str = "example.com/vgpu";
 
-    /// The list that the node is started with; the second item is written as people write it.
-    const USB_LIST: &str =
-        "example.com/stick;46f4;0001, example.com/serial;0x403;6001 ,example.com/hub;0409;55aa,";
+    /// The list that the node is started with, as people write it: one item has vendor and product the wrong way round, and
+    /// one is no item.
+    const USB_LIST: &str = "example.com/stick;46f4;0001, example.com/serial;0x403;6001 ,example.com/hub;0409;55aa,\
+                            example.com/turned;6001;0403,example.com/typo;04b4,";
 
     /// The NVMe controller, which has the virtual functions, and the edu device that is alone in its IOMMU group.
     const CONTROLLER: &str = "/sys/bus/pci/devices/0000:41:00.0";
@@ -60,6 +62,7 @@ mod tests {
         a_change_of_the_kubevirt_object_is_followed(&mut node);
         functions_are_bound_where_the_node_is_asked_to(&mut node);
         what_ended_pods_had_is_given_back(&mut node);
+        a_new_node_agent_gives_back_too(&mut node);
     }
 
     /// Starts the node agent with the sort of configuration that upstream's documentation shows.
@@ -238,6 +241,12 @@ mod tests {
             reason.contains("0000:00:1f.2") && reason.contains("no driver"),
             "{table}"
         );
+        assert!(row(&table, HUB, "1-1").contains("hub"), "{table}");
+        assert!(
+            rows(&table, TURNED).join("\n").contains("swapped"),
+            "{table}"
+        );
+        assert!(table.contains("example.com/typo"), "{table}");
         assert!(!rows(&table, GPU).is_empty(), "{table}");
         let conditions = node.ask(&Request::Node)["status"]["conditions"].clone();
         let conditions = conditions.as_array().cloned().unwrap_or_default();
@@ -245,7 +254,7 @@ mod tests {
             .iter()
             .find(|it| it["type"] == "ferrovirt.io/DevicePlugins");
         let plugins = plugins.unwrap_or_else(|| panic!("no condition in {conditions:#?}"));
-        assert_eq!(plugins["reason"], "DevicesLeftOut", "{plugins:#}");
+        assert_eq!(plugins["reason"], "WrongRequest", "{plugins:#}");
     }
 
     /// Once what a change brought is done, seconds pass in which the node agent needs next to no processor time. A heartbeat may
@@ -392,8 +401,25 @@ mod tests {
         if !is_back {
             node.fail(&format!("{groups:?} are still the launcher's"));
         }
+    }
+
+    /// What is given away is on record: a node agent that was not there when the pod ended finds it.
+    fn a_new_node_agent_gives_back_too(node: &mut DeviceNode) {
         let given = node.allocate("pod-last", STICK, 2);
         assert_eq!(given.ids.len(), 2, "{given:?}");
+        let paths: Vec<String> = given.nodes.into_iter().map(|node| node.0).collect();
+        assert!(
+            paths.iter().all(|path| node.owner(path).user == LAUNCHER),
+            "{paths:?}"
+        );
+        node.table_with("pod-last");
+        node.ask(&Request::StopHandler);
+        node.remove_pod("pod-last");
+        start_handler(node, &[]);
+        let is_back = node.until(|node| paths.iter().all(|path| node.owner(path).user == 0));
+        if !is_back {
+            node.fail(&format!("{paths:?} are still the launcher's"));
+        }
     }
 
     fn report(what: &str, began: Instant) {
