@@ -15,6 +15,7 @@ mod tests {
     const SHARED: usize = 20;
 
     const KVM: &str = "devices.kubevirt.io/kvm";
+    const TUN: &str = "devices.kubevirt.io/tun";
     const STICK: &str = "example.com/stick";
     const SERIAL: &str = "example.com/serial";
     const HUB: &str = "example.com/hub";
@@ -29,6 +30,11 @@ mod tests {
     /// one is no item.
     const USB_LIST: &str = "example.com/stick;46f4;0001, example.com/serial;0x403;6001 ,example.com/hub;0409;55aa,\
                             example.com/turned;6001;0403,example.com/typo;04b4,";
+
+    /// What the machine monitor says about the node.
+    const NODE_FACTS: &str = "/var/lib/kubevirt-node-labeller/node-facts.json";
+    /// Label of the node with what runs processors.
+    const BACKEND: &str = "ferrovirt.io/cpu-backend";
 
     /// The NVMe controller, which has the virtual functions, and the edu device that is alone in its IOMMU group.
     const CONTROLLER: &str = "/sys/bus/pci/devices/0000:41:00.0";
@@ -48,7 +54,8 @@ mod tests {
         say(&format!("the node was up after {up_after:.1} s"));
         start(&mut node);
         every_kind_of_usb_device_is_counted(&mut node);
-        kvm_and_its_like_are_shared(&mut node);
+        tun_and_its_like_are_shared(&mut node);
+        kvm_is_offered_as_it_was_measured(&mut node);
         functions_count_once_vfio_has_them(&mut node);
         a_group_is_offered_as_a_whole(&mut node);
         let sticks = a_container_gets_what_it_needs_for_usb(&mut node);
@@ -63,6 +70,7 @@ mod tests {
         functions_are_bound_where_the_node_is_asked_to(&mut node);
         what_ended_pods_had_is_given_back(&mut node);
         a_new_node_agent_gives_back_too(&mut node);
+        kvm_that_is_too_slow_is_not_given(&mut node);
     }
 
     /// Starts the node agent with the sort of configuration that upstream's documentation shows.
@@ -107,15 +115,46 @@ mod tests {
         );
     }
 
-    fn kvm_and_its_like_are_shared(node: &mut DeviceNode) {
-        for name in ["kvm", "tun", "vhost-net", "vhost-vsock"] {
-            node.wait_for(&format!("devices.kubevirt.io/{name}"), SHARED, SHARED);
+    fn tun_and_its_like_are_shared(node: &mut DeviceNode) {
+        for name in ["tun", "vhost-net", "vhost-vsock"] {
+            let resource = format!("devices.kubevirt.io/{name}");
+            node.wait_for(&resource, SHARED, SHARED);
         }
-        let given = node.allocate("pod-kvm", KVM, 1);
-        assert_eq!(given.nodes.len(), 1, "{given:?}");
-        assert_eq!(given.nodes[0].0, "/dev/kvm");
-        let labels = &node.ask(&Request::Node)["metadata"]["labels"];
-        assert_eq!(labels["ferrovirt.io/cpu-backend"], "kvm", "{labels:#}");
+        let given = node.allocate("pod-tun", TUN, 1);
+        let paths: Vec<&str> = given.nodes.iter().map(|node| node.0.as_str()).collect();
+        assert_eq!(paths, ["/dev/net/tun"]);
+    }
+
+    /// On QEMU's translator KVM is usable, unless the host has next to no time for it.
+    fn kvm_is_offered_as_it_was_measured(node: &mut DeviceNode) {
+        let facts: Value = serde_json::from_str(&node.read(NODE_FACTS)).unwrap();
+        let (backend, mips) = (&facts["backend"], &facts["kvmMips"]);
+        say(&format!(
+            "processors: {backend}; KVM ran {mips} million instructions a second"
+        ));
+        let is_usable = backend == "kvm";
+        node.wait_for(KVM, SHARED, if is_usable { SHARED } else { 0 });
+        if is_usable {
+            let given = node.allocate("pod-kvm", KVM, 1);
+            assert_eq!(given.nodes[0].0, "/dev/kvm", "{given:?}");
+        }
+        let has_label = node.until(|node| label(node, BACKEND) == *backend);
+        assert!(has_label, "{backend}: {:#}", node.ask(&Request::Node));
+    }
+
+    /// Where the probe finds KVM too slow, it is there and nobody gets it.
+    fn kvm_that_is_too_slow_is_not_given(node: &mut DeviceNode) {
+        let script = format!(r#"/bin/busybox sed 's/"kvm"/"soft"/' {NODE_FACTS} >/run/facts.json"#);
+        node.run(&["/bin/busybox", "sh", "-c", &script]);
+        start_handler(node, &["--node-facts", "/run/facts.json"]);
+        node.wait_for(KVM, SHARED, 0);
+        assert!(row(&node.table(), KVM, "/dev/kvm").contains("unhealthy"));
+        let has_label = node.until(|node| label(node, BACKEND) == "soft");
+        assert!(has_label, "{:#}", node.ask(&Request::Node));
+    }
+
+    fn label(node: &mut DeviceNode, name: &str) -> Value {
+        node.ask(&Request::Node)["metadata"]["labels"][name].clone()
     }
 
     /// Virtual functions are made and bound while the node agent runs.
@@ -207,14 +246,14 @@ mod tests {
 
     /// Prints what an operator sees, and looks for every kind in it.
     fn show(node: &mut DeviceNode) {
-        for pod in ["pod-kvm", "pod-usb", "pod-vf"] {
+        for pod in ["pod-tun", "pod-usb", "pod-vf"] {
             node.table_with(pod);
         }
         let table = node.table();
         say(&table);
         for (resource, path) in [
             (KVM, "/dev/kvm"),
-            ("devices.kubevirt.io/tun", "/dev/net/tun"),
+            (TUN, "/dev/net/tun"),
             ("devices.kubevirt.io/vhost-net", "/dev/vhost-net"),
             ("devices.kubevirt.io/vhost-vsock", "/dev/vhost-vsock"),
             (STICK, "/dev/bus/usb/"),
@@ -229,7 +268,7 @@ mod tests {
                 "{resource} in\n{table}"
             );
         }
-        for (resource, pod) in [(STICK, "pod-usb"), (FUNCTION, "pod-vf"), (KVM, "pod-kvm")] {
+        for (resource, pod) in [(STICK, "pod-usb"), (FUNCTION, "pod-vf"), (TUN, "pod-tun")] {
             let rows = rows(&table, resource);
             assert!(
                 rows.iter().any(|row| row.contains(pod)),
@@ -347,8 +386,7 @@ mod tests {
         node.ask(&Request::RestartKubelet);
         node.wait_until("all is offered again", |offers| *offers == before);
         report("all plugins registered with a new kubelet", began);
-        let schedulable =
-            &node.ask(&Request::Node)["metadata"]["labels"]["kubevirt.io/schedulable"];
+        let schedulable = label(node, "kubevirt.io/schedulable");
         assert_eq!(schedulable, "true");
     }
 
@@ -394,7 +432,7 @@ mod tests {
             groups.iter().all(|path| node.owner(path).user == LAUNCHER),
             "{groups:?}"
         );
-        for pod in ["pod-usb", "pod-vf", "pod-kit", "pod-kvm"] {
+        for pod in ["pod-usb", "pod-vf", "pod-kit", "pod-tun"] {
             node.remove_pod(pod);
         }
         let is_back = node.until(|node| groups.iter().all(|path| node.owner(path).user == 0));
