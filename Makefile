@@ -68,7 +68,7 @@ deep: images ## Long tests: a million differential cases, ignored tests, and fuz
 	$(CARGO) build --release --locked $(PROGRAMS)
 	FERROVIRT_DIFF_CASES=1000000 FERROVIRT_FUZZ_CASES=20000 FERROVIRT_REQUIRE_GUESTS=1 $(RUN_DEEP)
 	@if $(CARGO) fuzz --version >/dev/null 2>&1; then \
-		cd tests && for target in x86_code devices_bus block_image agent_line usb_list; do \
+		cd tests && for target in x86_code devices_bus block_image agent_line api_protobuf api_patch usb_list; do \
 			$(CARGO) fuzz run -s none $$target -- -max_total_time=300 || exit 1; done; \
 	else echo "skipped: cargo-fuzz is not installed"; fi
 

@@ -94,7 +94,7 @@ mod tests {
                 "Running"
             };
             assert_eq!(vmi["status"]["phase"], expected, "{}", key.name);
-            assert_eq!(events_of(&node, &key.name, "Created"), 1);
+            assert_eq!(events_of(&node, &key.name, "Started"), 1);
         }
     }
 }

@@ -138,7 +138,7 @@ impl Work {
             Action::Create { key, object } => self.create(about, &key, &object).await,
             Action::Patch { key, part, patch } => {
                 let answer = self.server.patch(&key, part, &patch).await;
-                self.settle(about, &key, &patch, answer).await
+                self.settle(&key, &patch, answer).await
             }
             Action::Delete {
                 key,
@@ -146,7 +146,7 @@ impl Work {
                 grace_seconds,
             } => {
                 let answer = self.server.delete(&key, &uid, grace_seconds).await;
-                self.settle_deletion(about, &key, &uid, answer)
+                self.settle_deletion(&key, &uid, answer)
             }
             Action::Tell(event) => {
                 self.recorder.record(event);
@@ -168,14 +168,14 @@ impl Work {
         match self.server.create(key, object).await {
             Ok(created) => {
                 info!(object = %key, "created");
-                self.take_over(about, key.kind, created);
+                self.take_over(key.kind, created);
                 self.queue.add(about);
                 Ok(())
             }
             Err(ApiError::Exists(_)) if !matches!(key.kind, Kind::Pod | Kind::Instance) => Ok(()),
             Err(ApiError::Exists(_)) => {
                 let found = self.server.get(key).await?;
-                if found.is_some_and(|found| self.take_over(about, key.kind, found)) {
+                if found.is_some_and(|found| self.take_over(key.kind, found)) {
                     return Err(ApiError::Outdated(key.clone()));
                 }
                 Err(ApiError::Exists(key.clone()))
@@ -204,14 +204,13 @@ impl Work {
         self.pasts().entry(about.clone()).or_default().trouble = Some(text);
     }
 
-    /// Takes over what a write answers. To the watch it will be no news, so those whom it concerns are told here; `about`
-    /// is whom the write was for. Returns whether it is news.
-    fn take_over(&self, about: &Key, written: Kind, object: Value) -> bool {
+    /// Takes over what a write answers. To the watch it will be no news, so those whom it concerns are told here, and among
+    /// them who wrote: what follows from a change is decided anew. Returns whether it is news.
+    fn take_over(&self, written: Kind, object: Value) -> bool {
         let concerned = watch::concerned(written, &object, &self.cache);
         let is_news = self.cache.put(written, object).is_some();
         if is_news {
-            let others = concerned.iter().filter(|key| *key != about);
-            others.for_each(|key| self.queue.add(key));
+            concerned.iter().for_each(|key| self.queue.add(key));
         }
         is_news
     }
@@ -219,14 +218,13 @@ impl Work {
     /// Takes over the answer to a change.
     async fn settle(
         &self,
-        about: &Key,
         key: &Key,
         patch: &Patch,
         answer: Result<Value, ApiError>,
     ) -> Result<(), ApiError> {
         match answer {
             Ok(object) => {
-                self.take_over(about, key.kind, object);
+                self.take_over(key.kind, object);
                 Ok(())
             }
             Err(ApiError::Gone(_)) => {
@@ -242,7 +240,7 @@ impl Work {
                 };
                 let is_outdated = change::made_from(patch)
                     .is_some_and(|version| version != text(&found, "/metadata/resourceVersion"));
-                self.take_over(about, key.kind, found);
+                self.take_over(key.kind, found);
                 if is_outdated {
                     Err(ApiError::Outdated(key.clone()))
                 } else {
@@ -254,7 +252,6 @@ impl Work {
 
     fn settle_deletion(
         &self,
-        about: &Key,
         key: &Key,
         uid: &str,
         answer: Result<Value, ApiError>,
@@ -262,7 +259,7 @@ impl Work {
         match answer {
             // An object that waits for somebody comes back with its time of deletion; a status means that it is gone.
             Ok(object) if object["kind"] != "Status" => {
-                self.take_over(about, key.kind, object);
+                self.take_over(key.kind, object);
                 Ok(())
             }
             Ok(_) | Err(ApiError::Gone(_) | ApiError::Outdated(_)) => {

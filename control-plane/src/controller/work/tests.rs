@@ -104,6 +104,24 @@ async fn an_instance_that_was_made_is_looked_at_without_waiting_for_the_watch() 
 }
 
 #[tokio::test]
+async fn a_new_virtual_machine_is_decided_on_once_it_is_prepared() {
+    let scene = Scene::new();
+    let mut vm = vm();
+    vm["metadata"]["finalizers"] = json!([]);
+    vm["spec"]["runStrategy"] = json!("Halted");
+    let vm = scene.put(Kind::Machine, vm);
+    scene.look_at(&vm).await.unwrap();
+    // The watch tells of the change as well, and by then it is no news.
+    assert!(scene.queued().await.contains(&vm));
+    scene.look_at(&vm).await.unwrap();
+    let told = scene.fake.get(&vm.path(None)).unwrap();
+    assert_eq!(told["status"]["printableStatus"], "Stopped");
+    scene.queued().await;
+    scene.look_at(&vm).await.unwrap();
+    assert_eq!(scene.queued().await, []);
+}
+
+#[tokio::test]
 async fn a_virtual_machine_hears_of_what_was_written_to_its_instance() {
     let scene = Scene::new();
     let vm = scene.put(Kind::Machine, vm());
