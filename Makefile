@@ -42,8 +42,8 @@ test: images ## Run all tests, those that boot guests included
 test-node: images ## Give real devices away on a worker node inside QEMU, and show the node's table of devices
 	@command -v qemu-system-x86_64 >/dev/null || \
 		{ echo "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86" >&2; exit 1; }
-	$(CARGO) build --locked -p launcher -p handler --bins
-	FERROVIRT_REQUIRE_GUESTS=1 $(CARGO) test --locked -p tests --test device_node -- --nocapture
+	$(CARGO) build --locked $(PROGRAMS)
+	FERROVIRT_REQUIRE_GUESTS=1 $(CARGO) test --workspace --locked --test device_node -- --nocapture
 
 check: ## Format, lints, tests without guests, documentation, and the optional tools that are installed
 	$(CARGO) fmt --all --check
