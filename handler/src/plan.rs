@@ -28,6 +28,8 @@ pub use past::{Failure, Outcome, Past};
 const REPEAT: Duration = Duration::from_secs(5);
 /// How often a launcher's socket or a container disk is looked for while it is awaited.
 const POLL: Duration = Duration::from_secs(1);
+/// Time until a launcher is looked for again that was not there at the first look.
+const POLL_FIRST: Duration = Duration::from_millis(20);
 /// How often a launcher that cannot be attached to is tried again.
 const TROUBLE_RETRY: Duration = Duration::from_secs(5);
 /// First and longest wait before a machine that an I/O error stopped is tried again.
@@ -349,16 +351,21 @@ fn wait_for_launcher(
     }
     let (wait, trouble) = match observed.launcher {
         LauncherView::Trouble(why) => (TROUBLE_RETRY, Some(why.to_owned())),
-        LauncherView::None
-        | LauncherView::NotYet
-        | LauncherView::Attached { .. }
-        | LauncherView::Lost(_) => (POLL, None),
+        LauncherView::NotYet => (soon(since, now), None),
+        LauncherView::None | LauncherView::Attached { .. } | LauncherView::Lost(_) => (POLL, None),
     };
     Plan {
         requeue_at: Some((now + wait).min(since + patience)),
         trouble,
         ..Plan::default()
     }
+}
+
+/// Returns when to look again for a launcher that serves nothing yet: its socket is in a folder of its own, where nobody
+/// watches. Most serve within a moment.
+fn soon(since: Timestamp, now: Timestamp) -> Duration {
+    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    (waited / 4).clamp(POLL_FIRST, POLL)
 }
 
 /// Plans the way to a first machine.

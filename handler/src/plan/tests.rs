@@ -577,6 +577,20 @@ fn a_button_that_was_pressed_before_a_restart_counts() {
 }
 
 #[test]
+fn a_launcher_is_looked_for_often_at_first() {
+    let vmi = vmi(Phase::Scheduled);
+    let mut past = past();
+    past.observe(at(0), LauncherView::NotYet, DomainView::Unknown, Some(&vmi));
+    for (waited, wait) in [(0, 20), (400, 100), (10_000, 1000)] {
+        let now = at(0) + Duration::from_millis(waited);
+        let here = Instance::Here(&vmi);
+        let planned = decide(now, here, LauncherView::NotYet, DomainView::Unknown, &past);
+        let expected = now + Duration::from_millis(wait);
+        assert_eq!(planned.requeue_at, Some(expected), "after {waited} ms");
+    }
+}
+
+#[test]
 fn an_instance_without_a_launcher_fails_when_patience_ends() {
     for (phase, patience) in [(Phase::Scheduled, 180), (Phase::Running, 30)] {
         let vmi = vmi(phase);
